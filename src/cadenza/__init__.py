@@ -1,0 +1,72 @@
+"""Cadenza orchestrates AI agents the way a database runs transactions.
+
+from cadenza import Context, step, workflow, run
+"""
+
+from cadenza.agents.agent import Agent, agent
+from cadenza.agents.card import Card, Skill
+from cadenza.durable.context import ChildHandle, Context
+from cadenza.durable.define import Retry, step, workflow
+from cadenza.durable.human import Answer, HumanTask
+from cadenza.durable.scope import Done, InDoubt, NotDone
+from cadenza.engine.engine import Engine
+from cadenza.engine.facade import run
+from cadenza.engine.handle import RunHandle
+from cadenza.engine.live import Live
+from cadenza.engine.options import EngineOptions
+from cadenza.errors import (
+    CadenzaError,
+    ChildError,
+    CompensationError,
+    DuplicateRun,
+    InputInvalid,
+    OutcomeUnknown,
+    RunBlocked,
+    RunCancelled,
+    RunFailed,
+    StepError,
+    StoreError,
+    UnknownName,
+)
+from cadenza.patterns.concurrent import concurrent
+from cadenza.patterns.map_reduce import map_reduce
+from cadenza.patterns.sequential import sequential
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Agent",
+    "Answer",
+    "CadenzaError",
+    "Card",
+    "ChildError",
+    "ChildHandle",
+    "CompensationError",
+    "Context",
+    "Done",
+    "DuplicateRun",
+    "Engine",
+    "EngineOptions",
+    "HumanTask",
+    "InDoubt",
+    "InputInvalid",
+    "Live",
+    "NotDone",
+    "OutcomeUnknown",
+    "Retry",
+    "RunBlocked",
+    "RunCancelled",
+    "RunFailed",
+    "RunHandle",
+    "Skill",
+    "StepError",
+    "StoreError",
+    "UnknownName",
+    "agent",
+    "concurrent",
+    "map_reduce",
+    "run",
+    "sequential",
+    "step",
+    "workflow",
+]

@@ -1,0 +1,1 @@
+"""What an agent is: a card and something that can be called."""

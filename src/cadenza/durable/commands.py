@@ -1,0 +1,126 @@
+"""What workflow code asks for: the machine's output, the engine's input. Never stored; replay makes them again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cadenza.durable.define import StepFunction
+from cadenza.durable.events import Carried
+from cadenza.durable.failure import Failure
+from cadenza.durable.human import HumanTask
+
+
+class RunStep(msgspec.Struct, frozen=True):
+    """Run a registered function. ``undo_of`` is the key of the call that this one undoes."""
+
+    path: str
+    step: StepFunction[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    input_hash: str
+    undo_of: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.step.name
+
+
+class StartTimer(msgspec.Struct, frozen=True):
+    """Fire at ``fire_at``, microseconds since 1970."""
+
+    path: str
+    fire_at: int
+    name: str = "timer"
+
+
+class AwaitMessage(msgspec.Struct, frozen=True):
+    """Workflow code waits for a message of this name."""
+
+    path: str
+    name: str
+
+
+class SendMessage(msgspec.Struct, frozen=True):
+    """Put a message in another run's inbox."""
+
+    path: str
+    to: str
+    name: str
+    value: bytes
+
+
+class OpenTask(msgspec.Struct, frozen=True):
+    """Ask a person."""
+
+    path: str
+    task: HumanTask
+    name: str
+
+
+class StartChild(msgspec.Struct, frozen=True):
+    """Start a child run; ``awaited`` children are cancelled with their parent."""
+
+    path: str
+    name: str
+    input: bytes
+    run_id: str
+    awaited: bool = True
+
+
+class AwaitChild(msgspec.Struct, frozen=True):
+    """Wait for a child that an earlier generation has started."""
+
+    path: str
+    run_id: str
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """Workflow code no longer waits for what is at ``path``."""
+
+    path: str
+
+
+class RecordPatch(msgspec.Struct, frozen=True):
+    """Workflow code took the new side of ``ctx.patched(id)``."""
+
+    id: str
+
+
+class Completed(msgspec.Struct, frozen=True):
+    value: bytes
+
+
+class Failed(msgspec.Struct, frozen=True):
+    failure: Failure
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    reason: str
+    failure: Failure | None = None
+
+
+class Continued(msgspec.Struct, frozen=True):
+    input: bytes
+    carried: Carried
+
+
+class Blocked(msgspec.Struct, frozen=True):
+    """The code is at fault; nothing is journaled."""
+
+    detail: str
+    error: Exception
+
+
+Ending = Completed | Failed | Cancelled | Continued | Blocked
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """Workflow code has ended, and nothing irreversible is in flight."""
+
+    ending: Ending
+
+
+Opened = RunStep | StartTimer | AwaitMessage | SendMessage | OpenTask | StartChild | AwaitChild
+Command = Opened | Cancel | RecordPatch | Finish

@@ -1,0 +1,249 @@
+"""Context: everything that workflow code can ask for. The same on every engine.
+
+Methods that wait are plain functions that return awaitables: the path is allocated at the call, not at the await, so
+``gather(ctx.step(a), ctx.step(b))`` is deterministic whatever finishes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
+
+from cadenza.durable import codec, commands, delivery
+from cadenza.durable.define import StepFunction, WorkflowFunction, as_step, find_workflow
+from cadenza.durable.human import Answer, HumanTask
+from cadenza.durable.path import current_branch, idempotency_key, is_label
+from cadenza.errors import ContinuedAsNew, DefinitionError, UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from cadenza.durable.machine import Machine, OutcomeFuture
+
+P = ParamSpec("P")
+T = TypeVar("T")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Caller(Protocol):
+    """Calls an agent by name on behalf of workflow code; the layers above supply it."""
+
+    def call(self, ctx: Context, agent: Any, input: Any) -> Awaitable[Any]: ...
+
+
+class NoAgents:
+    """Stands where the agents layer was not imported."""
+
+    def call(self, ctx: Context, agent: Any, input: Any) -> Awaitable[Any]:
+        raise UnknownName("agent", str(agent), hint="Import cadenza, which brings the agents layer.")
+
+
+class ChildHandle(Generic[T]):
+    """A child run that goes on beside its parent. ``run_id`` names it, also in a later generation (``ctx.child``)."""
+
+    def __init__(self, ctx: Context, run_id: str, future: OutcomeFuture) -> None:
+        self._ctx, self.run_id, self._future = ctx, run_id, future
+
+    async def result(self) -> T:
+        """Wait for the child. Raises ChildError if it failed or was cancelled."""
+        return cast("T", await asyncio.shield(self._future))
+
+    def send(self, name: str, value: Any = None) -> Awaitable[None]:
+        """Send the child a message."""
+        return self._ctx.send(self.run_id, name, value)
+
+
+class Context:
+    """What workflow code sees of the world."""
+
+    caller: Caller = NoAgents()
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    @property
+    def run_id(self) -> str:
+        return self._machine.run_id
+
+    @property
+    def generation(self) -> int:
+        """How many times this run has continued as new."""
+        return self._machine.generation
+
+    # --- work -----------------------------------------------------------------------------------------------------
+
+    @overload
+    def step(self, fn: StepFunction[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
+    @overload
+    def step(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
+    @overload
+    def step(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
+    def step(self, fn: Any, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Call a registered function durably.
+
+        Returns:
+            Awaitable of its result, decoded as its return annotation.
+
+        Raises (at the await):
+            StepError: it failed for good; an exception that the step declares in ``raises`` comes as itself.
+        """
+        machine = self._machine
+        machine.refuse_if_evicting()
+        step = _as_registered(fn)
+        if kwargs:
+            args, kwargs = step.normalise(args, kwargs)
+        given = [args, kwargs] if kwargs else [args]
+        hashed = codec.fingerprint(given, f"an argument of {step.label}") if args or kwargs else ""
+        path = current_branch.get().leaf(step.label)
+        return machine.issue(commands.RunStep(path, step, args, kwargs, hashed), delivery.step_outcome)
+
+    def call(self, agent: Any, input: Any) -> Awaitable[Any]:
+        """Call an agent durably.
+
+        Args:
+            agent: its name, or the function decorated with ``@agent``.
+            input: one value that fits the agent's input type.
+        """
+        return self.caller.call(self, agent, input)
+
+    # --- people and messages --------------------------------------------------------------------------------------
+
+    def ask(self, task: HumanTask) -> Awaitable[Answer]:
+        """Ask a person; the run is parked until the answer is there (``asyncio.timeout`` for a deadline)."""
+        codec.encode(task, HumanTask, f"the task {task.title!r}")
+        path = current_branch.get().leaf("@ask")
+        return self._machine.issue(commands.OpenTask(path, task, "ask"), delivery.answer)
+
+    @overload
+    def receive(self, name: str) -> Awaitable[Any]: ...
+    @overload
+    def receive(self, name: str, type: type[T]) -> Awaitable[T]: ...
+    def receive(self, name: str, type: Any = Any) -> Awaitable[Any]:
+        """The next message of this name, in order of arrival; one that does not fit ``type`` raises InputInvalid."""
+        machine = self._machine
+        machine.refuse_if_evicting()
+        _check_label("message", name)
+        deliver = delivery.message(type)
+        box = machine.letters.get(name)
+        path = current_branch.get().leaf(f"@receive:{name}")
+        if box:
+            future = machine.loop.create_future()
+            deliver(future, box.popleft())
+            return future
+        return machine.wait_message(commands.AwaitMessage(path, name), deliver)
+
+    def send(self, run_id: str, name: str, value: Any = None) -> Awaitable[None]:
+        """Put a message in another run's inbox, once. Raises StepError at the await if there is no such run."""
+        _check_label("message", name)
+        raw = codec.encode(value, Any, f"the message {name!r}")
+        path = current_branch.get().leaf(f"@send:{name}")
+        return self._machine.issue(commands.SendMessage(path, run_id, name, raw), delivery.sent)
+
+    # --- child runs -----------------------------------------------------------------------------------------------
+
+    @overload
+    def run(self, workflow: WorkflowFunction[P, T], input: Any = None) -> Awaitable[T]: ...
+    @overload
+    def run(self, workflow: str, input: Any = None) -> Awaitable[Any]: ...
+    def run(self, workflow: Any, input: Any = None) -> Awaitable[Any]:
+        """Run another workflow as a child and wait for it; cancelling this run cancels the child and awaits its end."""
+        return self._start_child(workflow, input, awaited=True)
+
+    def start(self, workflow: WorkflowFunction[P, T], input: Any = None) -> ChildHandle[T]:
+        """Start a child run that goes on beside this one, and after it."""
+        future = self._start_child(workflow, input, awaited=False)
+        return ChildHandle(self, cast("commands.StartChild", future.command).run_id, future)
+
+    def child(self, run_id: str, type: Any = Any) -> ChildHandle[Any]:
+        """The handle of a child that an earlier generation of this run has started."""
+        path = current_branch.get().leaf("@child")
+        future = self._machine.wait_child(commands.AwaitChild(path, run_id), delivery.child(type))
+        return ChildHandle(self, run_id, future)
+
+    def _start_child(self, workflow: Any, input: Any, *, awaited: bool) -> OutcomeFuture:
+        machine = self._machine
+        machine.refuse_if_evicting()
+        found = workflow if isinstance(workflow, WorkflowFunction) else find_workflow(workflow)
+        child = cast("WorkflowFunction[..., Any]", found)
+        path = current_branch.get().leaf(f"@run:{child.label}")
+        key = idempotency_key(machine.run_id, machine.generation, path)
+        run_id = f"{machine.run_id}.{codec.fingerprint(key, 'the path')[:8]}"
+        command = commands.StartChild(path, child.name, child.encode_input(input), run_id, awaited)
+        return machine.wait_child(command, delivery.child(child.output_type))
+
+    # --- undo, cancellation, versions -----------------------------------------------------------------------------
+
+    def compensate(self, fn: Any, *args: Any) -> None:
+        """Undo with ``fn(*args)`` if this run fails or is cancelled; the last registered is undone first."""
+        self._machine.refuse_if_evicting()
+        step = as_step(fn)
+        self._machine.undo.register(current_branch.get().leaf(step.label), step, args)
+
+    async def shield(self, work: Awaitable[T]) -> T:
+        """Finish ``work`` even if this task is cancelled meanwhile; the cancellation is raised afterwards."""
+        inner = asyncio.ensure_future(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not inner.done():
+            try:
+                await asyncio.shield(inner)
+            except asyncio.CancelledError as error:
+                if inner.cancelled():
+                    raise
+                cancelled = error
+            except Exception:
+                break
+        if cancelled is not None:
+            raise cancelled
+        return inner.result()
+
+    def patched(self, id: str) -> bool:
+        """Whether this run takes the new code: true unless it passed this point before ``id`` was deployed."""
+        self._machine.refuse_if_evicting()
+        _check_label("patch", id)
+        patched, news = self._machine.patches.decide(id, self._machine.replaying)
+        if news:
+            self._machine.record_patch(id)
+        return patched
+
+    def continue_as_new(self, state: Any = None) -> NoReturn:
+        """End this journal and go on with a fresh one, with ``state`` as the workflow's input.
+
+        Unread messages, children and the undo stack are carried over. Only the workflow's own task may do this.
+        """
+        if not current_branch.get().is_root:
+            raise UsageError("continue_as_new is called by the workflow itself, not by a task that it has created")
+        raise ContinuedAsNew(state)
+
+    # --- time and chance ------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The time of the last delivered event, in UTC."""
+        return EPOCH + timedelta(microseconds=self._machine.loop.now_us)
+
+    @property
+    def random(self) -> Random:
+        """Randomness seeded by the run and the current task's branch."""
+        return current_branch.get().random
+
+    def uuid(self) -> uuid.UUID:
+        """A version 4 UUID that replay makes again."""
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether workflow code is being replayed now: for logging and nothing else."""
+        return self._machine.replaying
+
+
+def _as_registered(fn: Any) -> StepFunction[..., Any]:
+    if isinstance(fn, StepFunction):
+        return cast("StepFunction[..., Any]", fn)
+    raise DefinitionError(f"{getattr(fn, '__qualname__', fn)!r} is not a step. Decorate it with @step, so that a journal can name it")
+
+
+def _check_label(what: str, name: str) -> None:
+    if not is_label(name):
+        raise DefinitionError(f"{name!r} is no name of a {what}; use letters, digits, '_', '-' and '.'")
+

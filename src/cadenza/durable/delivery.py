@@ -1,0 +1,121 @@
+"""How an outcome reaches workflow code: does it fit the open command, and what value or exception does it become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cadenza.durable import codec, commands, events
+from cadenza.durable.human import Answer
+from cadenza.errors import ChildError, InputInvalid, Nondeterminism, StepError
+
+Delivery = Callable[[Any, Any], None]
+"""Settles a future with an event: ``deliver(future, event)``."""
+
+_FITS: dict[type[Any], type[Any] | tuple[type[Any], ...]] = {
+    events.TimerFired: commands.StartTimer,
+    events.MessageSent: commands.SendMessage,
+    events.TaskAnswered: commands.OpenTask,
+    events.ChildEnded: (commands.StartChild, commands.AwaitChild),
+}
+
+
+def fits(command: commands.Opened, event: events.Outcome) -> bool:
+    """Whether ``event`` can be the outcome of ``command``: kind, name and input hash agree."""
+    if isinstance(event, events.StepCompleted | events.StepFailed):
+        return (
+            isinstance(command, commands.RunStep)
+            and command.step.name == event.name
+            and command.input_hash == event.input_hash
+        )
+    return isinstance(command, _FITS.get(type(event), ()))
+
+
+def describe(what: commands.Opened | events.AnyEvent) -> str:
+    """What a command asks for, or an event answers, for a message to people."""
+    match what:
+        case commands.RunStep(name=name, input_hash=given) | events.StepCompleted(name=name, input_hash=given):
+            return f"step {name} (input {given})"
+        case events.StepFailed(name=name, input_hash=given):
+            return f"step {name} (input {given})"
+        case commands.StartTimer() | events.TimerFired():
+            return "a timer"
+        case commands.AwaitMessage(name=name) | events.MessageReceived(name=name):
+            return f"message {name!r}"
+        case commands.SendMessage(to=to) | events.MessageSent(to=to):
+            return f"a message to {to}"
+        case commands.OpenTask(task=task):
+            return f"a person's answer to {task.title!r}"
+        case events.TaskAnswered():
+            return "a person's answer"
+        case commands.StartChild(name=name):
+            return f"child run {name}"
+        case commands.AwaitChild(run_id=run_id) | events.ChildEnded(run_id=run_id):
+            return f"child run {run_id}"
+        case _:
+            return type(what).__name__
+
+
+def step_outcome(future: Any, event: events.StepCompleted | events.StepFailed) -> None:
+    """The step's value as its type; or its declared exception; or StepError."""
+    command: commands.RunStep = future.command
+    step = command.step
+    if isinstance(event, events.StepCompleted):
+        future.machine.undo.note(command, event.value)
+        future.set_result(_decoded(event.value, step.types["return"], event))
+        return
+    if event.in_doubt:
+        future.machine.undo.left_in_doubt(command)
+    declared = event.failure.rebuild(step.settings.raises)
+    error = StepError(event.path, step.label, event.attempt, event.failure)
+    if declared is not None:
+        declared.__cause__ = error
+    future.set_exception(declared or error)
+
+
+def sent(future: Any, event: events.MessageSent) -> None:
+    """A message is in the other run's inbox, or could not be put there."""
+    if event.failure is None:
+        future.set_result(None)
+    else:
+        future.set_exception(StepError(event.path, f"send to {event.to}", 1, event.failure))
+
+
+def message(annotation: Any) -> Delivery:
+    """The message's value, as ``annotation``; one that does not fit is an error at the await."""
+
+    def deliver(future: Any, event: events.MessageReceived | events.Letter) -> None:
+        try:
+            future.set_result(codec.decode(event.value, annotation, f"the message {event.name!r}"))
+        except InputInvalid as error:
+            future.set_exception(error)
+
+    return deliver
+
+
+def answer(future: Any, event: events.TaskAnswered) -> None:
+    """A person's answer."""
+    future.set_result(_decoded(event.answer, Answer, event))
+
+
+def child(annotation: Any) -> Delivery:
+    """The child's result as its type, or ChildError."""
+
+    def deliver(future: Any, event: events.ChildEnded) -> None:
+        if event.status == "completed":
+            future.set_result(_decoded(event.value, annotation, event))
+        else:
+            future.set_exception(ChildError(event.path, event.run_id, event.status, event.failure))
+
+    return deliver
+
+
+def _decoded(raw: bytes, annotation: Any, event: Any) -> Any:
+    try:
+        return codec.decode(raw, annotation, f"the recorded outcome at {event.path}")
+    except InputInvalid as error:
+        raise Nondeterminism(
+            f"a recorded outcome at {event.path} that fits its type",
+            str(error),
+            "The type of the result changed. Give new fields a default, or deploy the old code again.",
+        ) from error

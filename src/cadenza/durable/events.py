@@ -1,0 +1,313 @@
+"""The journal's events: frozen structs in one tagged union (ADR 0002).
+
+An *outcome* is delivered to workflow code, one at a time, in journal order. A *record* changes nothing in workflow
+code; it tells the engine (and people) what was begun, promised or decided. A *terminal* event ends a generation.
+
+Every event has ``at``: microseconds since 1970 in UTC, never decreasing within a run. Values are JSON bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from cadenza.durable.failure import Failure
+
+SCHEMA_VERSION = 1
+
+
+class Undo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of the undo stack: what to call, with arguments bound from the outcome."""
+
+    path: str
+    name: str
+    arguments: tuple[bytes, ...]
+    key: str = ""
+
+
+class Letter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message that was received and not yet read by workflow code."""
+
+    name: str
+    value: bytes
+    sender: str = ""
+
+
+class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What ``continue_as_new`` takes along besides its input: unread messages, the undo stack, children's ends."""
+
+    letters: tuple[Letter, ...] = ()
+    undo: tuple[Undo, ...] = ()
+    children: tuple[ChildEnded, ...] = ()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """What all events have."""
+
+    at: int
+
+
+class RunStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_started"):
+    """First of each generation."""
+
+    run_id: str
+    workflow: str
+    input: bytes
+    generation: int = 0
+    schema: int = SCHEMA_VERSION
+    flags: tuple[str, ...] = ()
+    parent: str = ""
+    parent_path: str = ""
+    carried: Carried | None = None
+
+
+# --- outcomes: delivered to workflow code -------------------------------------------------------------------------
+
+
+class StepCompleted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="step_completed"):
+    path: str
+    name: str
+    input_hash: str
+    value: bytes
+    attempt: int = 1
+    started_at: int = 0
+    done_by: str = ""
+
+
+class StepFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="step_failed"):
+    path: str
+    name: str
+    input_hash: str
+    failure: Failure
+    attempt: int = 1
+    started_at: int = 0
+    done_by: str = ""
+    in_doubt: bool = False
+
+
+class TimerFired(Event, frozen=True, kw_only=True, omit_defaults=True, tag="timer_fired"):
+    path: str
+
+
+class MessageReceived(Event, frozen=True, kw_only=True, omit_defaults=True, tag="message_received"):
+    name: str
+    value: bytes
+    sender: str = ""
+
+
+class MessageSent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="message_sent"):
+    path: str
+    to: str
+    name: str
+    failure: Failure | None = None
+
+
+class TaskAnswered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="task_answered"):
+    path: str
+    answer: bytes
+
+
+class ChildEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="child_ended"):
+    path: str
+    run_id: str
+    status: Literal["completed", "failed", "cancelled"]
+    value: bytes = b""
+    failure: Failure | None = None
+
+
+class CancelRequested(Event, frozen=True, kw_only=True, omit_defaults=True, tag="cancel_requested"):
+    reason: str = ""
+
+
+# --- records: for the engine and for people -----------------------------------------------------------------------
+
+
+class StepIntent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="step_intent"):
+    """Committed before an irreversible effect, or an undo, may start."""
+
+    path: str
+    name: str
+    input_hash: str
+    attempt: int = 1
+
+
+class AttemptFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="attempt_failed"):
+    """An attempt failed and another will follow at ``retry_at`` (microseconds since 1970)."""
+
+    path: str
+    name: str
+    attempt: int
+    failure: Failure
+    retry_at: int
+
+
+class StepCancelled(Event, frozen=True, kw_only=True, omit_defaults=True, tag="step_cancelled"):
+    path: str
+    name: str
+
+
+class OutcomeInDoubt(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome_in_doubt"):
+    """An irreversible effect may or may not have happened; a person is asked."""
+
+    path: str
+    name: str
+    reason: str
+    memo: str = ""
+
+
+class DoubtResolved(Event, frozen=True, kw_only=True, omit_defaults=True, tag="doubt_resolved"):
+    """Somebody found out. ``not_done`` allows another attempt; done and failed are followed by the outcome itself."""
+
+    path: str
+    decision: Literal["done", "not_done", "failed"]
+    by: str = ""
+    memo: str = ""
+
+
+class MemoIntent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="memo_intent"):
+    path: str
+    key: str
+    input_hash: str = ""
+
+
+class MemoSaved(Event, frozen=True, kw_only=True, omit_defaults=True, tag="memo_saved"):
+    """A sub-result of the step at ``path``; it outlives attempts."""
+
+    path: str
+    key: str
+    value: bytes
+    effect: str = "idempotent"
+    input_hash: str = ""
+
+
+class MemosDiscarded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="memos_discarded"):
+    """The step asked for something else than what was saved; the tail from ``key`` on, all ``read``, is dropped."""
+
+    path: str
+    key: str
+
+
+class TaskOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="task_opened"):
+    path: str
+    task: bytes
+
+
+class ChildStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="child_started"):
+    path: str
+    run_id: str
+    workflow: str
+
+
+class CancelSent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="cancel_sent"):
+    path: str
+    run_id: str
+
+
+class Patched(Event, frozen=True, kw_only=True, omit_defaults=True, tag="patched"):
+    id: str
+
+
+class Parked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="parked"):
+    """The run left memory; ``waiting`` are the open paths, ``wake_at`` the nearest timer (0: none)."""
+
+    waiting: tuple[str, ...]
+    wake_at: int = 0
+
+
+# --- terminal -----------------------------------------------------------------------------------------------------
+
+
+class RunCompleted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_completed"):
+    value: bytes
+
+
+class RunFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_failed"):
+    failure: Failure
+
+
+class RunCancelled(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_cancelled"):
+    reason: str = ""
+    failure: Failure | None = None
+
+
+class RunContinued(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_continued"):
+    """This generation ends; the next starts with ``input`` and what is carried."""
+
+    input: bytes
+    carried: Carried
+
+
+Outcome = (
+    StepCompleted
+    | StepFailed
+    | TimerFired
+    | MessageReceived
+    | MessageSent
+    | TaskAnswered
+    | ChildEnded
+    | CancelRequested
+)
+Record = (
+    StepIntent
+    | AttemptFailed
+    | StepCancelled
+    | OutcomeInDoubt
+    | DoubtResolved
+    | MemoIntent
+    | MemoSaved
+    | MemosDiscarded
+    | TaskOpened
+    | ChildStarted
+    | CancelSent
+    | Patched
+    | Parked
+)
+Terminal = RunCompleted | RunFailed | RunCancelled | RunContinued
+AnyEvent = RunStarted | Outcome | Record | Terminal
+
+RECORDS = (
+    StepIntent,
+    AttemptFailed,
+    StepCancelled,
+    OutcomeInDoubt,
+    DoubtResolved,
+    MemoIntent,
+    MemoSaved,
+    MemosDiscarded,
+    TaskOpened,
+    ChildStarted,
+    CancelSent,
+    Patched,
+    Parked,
+)
+TERMINALS = (RunCompleted, RunFailed, RunCancelled, RunContinued)
+
+PAYLOAD_FIELDS: dict[type[Any], str] = {
+    RunStarted: "input",
+    StepCompleted: "value",
+    MessageReceived: "value",
+    MemoSaved: "value",
+    ChildEnded: "value",
+    RunCompleted: "value",
+    RunContinued: "input",
+}
+"""Events whose payload may be large; over 16 kB a store keeps it once, by content hash."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyEvent)
+
+
+def stamped(event: Outcome, at: int) -> Outcome:
+    """The same event at another time: a letter is journaled when it is taken, not when it was written."""
+    return msgspec.structs.replace(event, at=at)
+
+
+def encode_event(event: AnyEvent) -> bytes:
+    """An event as MessagePack bytes; its values stay the JSON bytes that they are."""
+    return _encoder.encode(event)
+
+
+def decode_event(raw: bytes) -> AnyEvent:
+    """The event that ``raw`` holds. Raises ``msgspec.ValidationError`` on bytes that are no event of this schema."""
+    return _decoder.decode(raw)

@@ -1,0 +1,87 @@
+"""Refuses real I/O and threads in workflow code, and names the line.
+
+Python reports opening files, sockets, processes and threads as audit events. One process-wide hook looks whether a
+deterministic loop is running on this thread; if so, workflow code is executing, and the event is an error. What the
+interpreter does by itself (imports, source lines for a traceback, logging) is let through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import sysconfig
+from pathlib import PurePath
+from types import FrameType
+from typing import Any
+
+from cadenza.errors import SideEffect
+
+IN_A_STEP = "do this in a step and await ctx.step(...)"
+REFUSED = {
+    "open": IN_A_STEP,
+    "time.sleep": "use await asyncio.sleep(seconds), which is durable",
+    "_thread.start_new_thread": IN_A_STEP,
+    "_thread.start_joinable_thread": IN_A_STEP,
+    "subprocess.Popen": IN_A_STEP,
+    "sqlite3.connect": IN_A_STEP,
+    "builtins.input": "ask with await ctx.ask(HumanTask(...))",
+    "urllib.Request": IN_A_STEP,
+    **{
+        f"os.{call}": IN_A_STEP
+        for call in (
+            "system exec fork forkpty posix_spawn spawn listdir scandir mkdir rmdir remove rename link symlink truncate "
+            "chmod chown kill putenv unsetenv walk chdir"
+        ).split()
+    },
+    **{f"socket.{call}": IN_A_STEP for call in "__new__ connect bind getaddrinfo gethostbyname sendto".split()},
+    **{f"shutil.{call}": IN_A_STEP for call in "copyfile copytree move rmtree make_archive".split()},
+    **{f"tempfile.{call}": IN_A_STEP for call in "mkstemp mkdtemp".split()},
+}
+LET_THROUGH = {
+    "importlib._bootstrap", "importlib._bootstrap_external", "zipimport",
+    "linecache", "traceback", "tokenize", "logging", "warnings", "inspect",
+}  # fmt: skip
+ENGINE = str(PurePath(__file__).parent.parent)
+STDLIB = (sysconfig.get_paths()["stdlib"], "<frozen")
+_installed = False
+
+
+class DeterministicLoop(asyncio.AbstractEventLoop):
+    """Marks a loop on which workflow code runs."""
+
+
+def install() -> None:
+    """Add the hook, once a process (it cannot be removed)."""
+    global _installed
+    if not _installed:
+        _installed = True
+        sys.addaudithook(_hook)
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    instead = REFUSED.get(event)
+    if instead is None or not isinstance(asyncio._get_running_loop(), DeterministicLoop):
+        return
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - the caller's line is the message
+    while frame is not None:
+        if frame.f_globals.get("__name__", "") in LET_THROUGH:
+            return
+        frame = frame.f_back
+    name = f"open({args[0]!r})" if event == "open" else event.replace("_thread.start_new_thread", "threading.Thread.start")
+    raise SideEffect(name, line_of(sys._getframe(1)), instead)  # pyright: ignore[reportPrivateUsage]
+
+
+def line_of(frame: FrameType | None) -> str:
+    """``file:line`` of the nearest frame that is neither Cadenza's nor the standard library's."""
+    nearest = frame
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((ENGINE, *STDLIB)) or "site-packages" in file.removeprefix(ENGINE) and ENGINE not in file:
+            return f"{file}:{frame.f_lineno}"
+        frame = frame.f_back
+    return f"{nearest.f_code.co_filename}:{nearest.f_lineno}" if nearest is not None else "an unknown line"
+
+
+def here() -> str:
+    """``file:line`` of the workflow code that is executing now."""
+    return line_of(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]

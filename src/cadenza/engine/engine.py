@@ -1,0 +1,394 @@
+"""Engine: start runs, wait for them, talk to them. The one object that people and programs outside of workflows use."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from cadenza.durable import codec, events
+from cadenza.durable.define import WorkflowFunction, find_step, find_workflow
+from cadenza.durable.human import Answer, HumanTask, check_answer
+from cadenza.durable.path import is_label
+from cadenza.durable.versioning import ENGINE_FLAGS
+from cadenza.engine.clock import Clock, SystemClock
+from cadenza.engine.dispatch import new_run
+from cadenza.engine.environment import Environment
+from cadenza.engine.handle import RunHandle
+from cadenza.engine.lease import FileLock, LeaseKeeper, new_owner
+from cadenza.engine.live import Feed, Live
+from cadenza.engine.memory import MemoryStore
+from cadenza.engine.options import EngineOptions
+from cadenza.engine.runner import End, Runner
+from cadenza.engine.steps import Threads
+from cadenza.engine.store import (
+    Conflict,
+    Create,
+    Filter,
+    OpenTaskRow,
+    Operation,
+    Post,
+    Posting,
+    RunRow,
+    Store,
+    Terminate,
+    Unblock,
+    perform,
+)
+from cadenza.engine.watchdog import Watchdog
+from cadenza.engine.worker import Worker
+from cadenza.errors import StoreError, UnknownName, UsageError
+
+T = TypeVar("T")
+R = TypeVar("R")
+GRACE_S = 10.0
+DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_run_id() -> str:
+    """Sortable by time, without look-alike letters, unique in practice: 8 characters of time, 5 of chance."""
+    stamp = time.time_ns() // 1_000_000
+    text = ""
+    for _ in range(9):
+        stamp, digit = divmod(stamp, 32)
+        text = DIGITS[digit] + text
+    return text[1:] + "".join(secrets.choice(DIGITS) for _ in range(5))
+
+
+class Engine:
+    """Runs workflows on a store.
+
+    ``async with Engine.open("cadenza.db") as engine:`` starts it, and drains it at the end: steps in flight end, runs
+    are released, and whoever opens the store next goes on with them.
+    """
+
+    def __init__(self, store: Store, options: EngineOptions | None = None, clock: Clock | None = None) -> None:
+        self.options = options or EngineOptions()
+        self.store = store
+        self.clock = clock or SystemClock()
+        self.feed = Feed()
+        self.owner = new_owner()
+        self.worker: Worker | None = None
+        self._threads = Threads(self.options.threads)
+        self._watchdog: Watchdog
+        self._lease: LeaseKeeper
+        self._lock: FileLock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pulse: asyncio.TimerHandle | None = None
+        self._waiters: dict[str, list[asyncio.Future[RunRow]]] = {}
+        self._version = -1
+
+    @classmethod
+    def open(cls, location: str | Path = "cadenza.db", options: EngineOptions | None = None) -> Engine:
+        """An engine on a SQLite file (created if missing), or on memory (``":memory:"``).
+
+        Raises:
+            StoreUnavailable, StoreCorrupt, StoreVersion: the file cannot be used.
+        """
+        if str(location) == ":memory:":
+            return cls(MemoryStore(), options)
+        from cadenza.engine.sqlite.store import SQLiteStore  # lazy: apsw is not needed to import cadenza
+
+        return cls(SQLiteStore(location), options)
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        loop = self._loop = asyncio.get_running_loop()
+        self.store.open(loop)
+        self._watchdog = Watchdog(self.clock, self.options.stall_s)
+        self._lease = LeaseKeeper(self.store, self.clock, self.owner, self.options.lease_s, self._watchdog.look)
+        if self.options.worker:
+            locks: Path | None = getattr(self.store, "locks", None)
+            if locks is not None:
+                self._lock = FileLock(locks, self.owner)
+            self.worker = Worker(self._environment(loop), locks, self._run_ended)
+            self._lease.start()
+            if self.options.adopt_all:
+                await self.worker.unblock_all()
+            self.worker.claim()
+        self._beat()
+        return self
+
+    def _environment(self, loop: asyncio.AbstractEventLoop) -> Environment:
+        return Environment(
+            store=self.store,
+            clock=self.clock,
+            options=self.options,
+            feed=self.feed,
+            threads=self._threads,
+            lease=self._lease,
+            watchdog=self._watchdog,
+            loop=loop,
+            owner=self.owner,
+            nudge=self._nudge,
+        )
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close(0.5 if kind is not None else GRACE_S)
+
+    async def close(self, grace_s: float = GRACE_S) -> None:
+        """Drain: wait up to ``grace_s`` seconds for steps in flight, release the runs, close the store."""
+        if self._loop is None:
+            return
+        if self.worker is not None:
+            await self.worker.drain(grace_s)
+            self._lease.stop()
+        if self._pulse is not None:
+            self._pulse.cancel()
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.cancel()
+        self._threads.close()
+        self.store.close()
+        if self._lock is not None:
+            self._lock.release()
+        self._loop = None
+
+    def _beat(self) -> None:
+        """Look at the store, then again after a pause that depends on whether there is work."""
+        loop = self._running()
+        busy = bool(self._waiters) or (self.worker is not None and self.worker.busy)
+        pause_s = self.options.poll_busy_s if busy else self.options.poll_idle_s
+        self._pulse = loop.call_later(pause_s, self._beat)
+        try:
+            self._look()
+        except StoreError as error:
+            self._fail_waiters(error)
+
+    def _look(self) -> None:
+        if self.worker is not None:
+            self.worker.look()
+        if self._waiters and (version := self.store.version()) != self._version:
+            self._version = version
+            for run_id in list(self._waiters):
+                row = self.store.run(run_id)
+                if row is None or row.ended or row.status == "blocked":
+                    self._tell_waiters(run_id, row)
+
+    def _nudge(self) -> None:
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon(self._look_safely)
+
+    def _look_safely(self) -> None:
+        if self._loop is not None:
+            try:
+                self._look()
+            except StoreError as error:
+                self._fail_waiters(error)
+
+    def _run_ended(self, runner: Runner, end: End, error: Exception | None) -> None:
+        if end in ("ended", "blocked"):
+            self._tell_waiters(runner.row.run_id, self.store.run(runner.row.run_id))
+        elif end == "broken" and error is not None:
+            for waiter in self._waiters.pop(runner.row.run_id, ()):
+                if not waiter.done():
+                    waiter.set_exception(error)
+
+    def _tell_waiters(self, run_id: str, row: RunRow | None) -> None:
+        for waiter in self._waiters.pop(run_id, ()):
+            if waiter.done():
+                continue
+            if row is None:
+                waiter.set_exception(UnknownName("run", run_id))
+            else:
+                waiter.set_result(row)
+
+    def _fail_waiters(self, error: StoreError) -> None:
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(error)
+        self._waiters.clear()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise UsageError("the engine is not open; use: async with Engine.open(...) as engine:")
+        return self._loop
+
+    async def _perform(self, operation: Operation[R]) -> R:
+        self._running()
+        result = await perform(self.store, operation)
+        self._nudge()
+        return result
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        workflow: WorkflowFunction[..., T] | str,
+        input: Any = None,
+        *,
+        id: str = "",
+        on_conflict: Conflict = "reject",
+        priority: int = 0,
+    ) -> RunHandle[T]:
+        """Start a run; it is on disk when this returns.
+
+        Args:
+            workflow: the function, or its name (``module:qualname``).
+            input: fits the workflow's annotation.
+            id: a business id, unique among the store's runs; none by default.
+            on_conflict: if the id is taken: ``reject`` (DuplicateRun), ``join`` (a handle to that run), or ``replace``
+                (that run is cancelled, and the id goes to the new one).
+            priority: higher is claimed first.
+
+        Raises:
+            UnknownName, InputInvalid, NotSerialisable, PayloadTooLarge, DuplicateRun, StoreError.
+        """
+        if on_conflict not in ("reject", "join", "replace"):
+            raise UsageError(f"on_conflict is reject, join or replace, not {on_conflict!r}")
+        found = find_workflow(workflow) if isinstance(workflow, str) else workflow
+        raw = found.encode_input(input)
+        started = events.RunStarted(
+            at=self.clock.now(), run_id=new_run_id(), workflow=found.name, input=raw, flags=ENGINE_FLAGS
+        )
+        new = new_run(started, priority, business_id=id, on_conflict=on_conflict)
+        worker = self.worker
+        claim_now = worker is not None and worker.free_slots > 0 and not new.concurrency
+        if claim_now:
+            new = new_run(started, priority, business_id=id, on_conflict=on_conflict, owner=self.owner)
+        self._running()
+        row, is_new = await perform(self.store, Create(new))
+        if worker is not None:
+            worker.family.add(row.root)
+            if is_new and claim_now:
+                worker.adopt(row, [started])
+            else:
+                self._nudge()
+        return RunHandle(self, row.run_id, found)
+
+    def handle(self, run_id: str) -> RunHandle[Any]:
+        """A handle to a run by its run id, business id, or the beginning of its run id. Raises UnknownName."""
+        return RunHandle(self, self.find(run_id).run_id)
+
+    def find(self, run_id: str) -> RunRow:
+        """A run as lists show it, by run id, business id, or a run id's beginning. Raises UnknownName."""
+        row = self.store.run(run_id)
+        if row is not None:
+            return row
+        recent = self.store.runs(Filter(limit=1_000))
+        matches = [each for each in recent if run_id and each.run_id.startswith(run_id) and "." not in each.run_id]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UsageError(f"{run_id!r} is the beginning of {len(matches)} runs: {', '.join(m.run_id for m in matches[:5])}")
+        hint = "List them with: cadenza runs"
+        raise UnknownName("run", run_id, [each.run_id for each in recent[:50]], hint)
+
+    def runs(self, filter: Filter | None = None) -> list[RunRow]:
+        """Runs, newest first."""
+        return self.store.runs(filter or Filter())
+
+    def journal(self, run_id: str) -> list[events.AnyEvent]:
+        """All events of a run, all generations, in order."""
+        return self.store.events(self.find(run_id).no)
+
+    async def ended(self, run_id: str) -> RunRow:
+        """Wait until a run has ended or is blocked."""
+        loop = self._running()
+        row = self.find(run_id)
+        if row.ended or row.status == "blocked":
+            return row
+        waiter: asyncio.Future[RunRow] = loop.create_future()
+        self._waiters.setdefault(row.run_id, []).append(waiter)
+        return await waiter
+
+    def is_settled(self, row: RunRow) -> bool:
+        """Whether nothing will happen to a run unless somebody does something: it ended, is blocked, or only waits."""
+        if row.ended or row.status == "blocked":
+            return True
+        if row.status != "waiting" or row.wake_at:
+            return False
+        children = self.store.runs(Filter(parent=row.run_id, limit=1_000_000))
+        return all(self.is_settled(child) for child in children if not child.ended)
+
+    # --- talking to runs ------------------------------------------------------------------------------------------
+
+    async def signal(self, run_id: str, name: str, value: Any = None, *, key: str = "") -> None:
+        """Send a run a message; it is on disk when this returns.
+
+        Args:
+            key: deduplicates: a second message with the same key is ignored.
+
+        Raises:
+            UnknownName, UsageError (the run has ended), InboxFull, NotSerialisable.
+        """
+        if not is_label(name):
+            raise UsageError(f"{name!r} is no name of a message; use letters, digits, '_', '-' and '.'")
+        raw = codec.encode(value, Any, f"the message {name!r}")
+        letter = events.MessageReceived(at=self.clock.now(), name=name, value=raw)
+        await self._post(run_id, letter, key and f"signal:{key}", bounded=True)
+
+    async def cancel(self, run_id: str, reason: str = "cancelled by a person", *, force: bool = False) -> None:
+        """Ask a run to stop, clean up and undo. ``force`` ends it without its code: nothing is undone."""
+        row = self.find(run_id)
+        if row.ended:
+            raise UsageError(f"run {row.run_id} is {row.status} already")
+        if force:
+            await self._perform(Terminate(row.run_id, reason, self.clock.now()))
+        else:
+            await self._post(row.run_id, events.CancelRequested(at=self.clock.now(), reason=reason))
+
+    async def resume(self, run_id: str) -> RunHandle[Any]:
+        """Go on with a run: give a blocked one another try, and take up one that nobody drives."""
+        row = self.find(run_id)
+        if self.worker is not None:
+            self.worker.family.add(row.root)
+        if row.status == "blocked":
+            await self._perform(Unblock(row.run_id, self.clock.now()))
+        self._nudge()
+        return RunHandle(self, row.run_id)
+
+    def tasks(self, run_id: str = "") -> list[tuple[OpenTaskRow, HumanTask]]:
+        """Questions that wait for a person, oldest first; of one run, or of all."""
+        rows = self.store.tasks(self.find(run_id).run_id if run_id else "")
+        return [(row, codec.decode(row.task, HumanTask, f"the task at {row.path}")) for row in rows]
+
+    async def answer(self, run_id: str, path: str, answer: Answer) -> None:
+        """Answer a question. Raises UnknownName if it is not open (any more), InputInvalid if the answer does not fit."""
+        row = self.find(run_id)
+        open_tasks = {task_row.path: (task_row, task) for task_row, task in self.tasks(row.run_id)}
+        if path not in open_tasks:
+            hint = "It may have been answered already." if open_tasks else "No question of this run is open."
+            raise UnknownName("open task", path, open_tasks, hint)
+        task_row, task = open_tasks[path]
+        check_answer(task, answer)
+        if task.kind == "resolve" and answer.choice == "done":
+            self._check_found_result(task, answer)
+        raw = codec.encode(answer, Answer, "the answer")
+        letter = events.TaskAnswered(at=self.clock.now(), path=path, answer=raw)
+        await self._post(row.run_id, letter, generation=task_row.generation)
+
+    def _check_found_result(self, task: HumanTask, answer: Answer) -> None:
+        """The value that a person says an irreversible step had must be one that it could have had."""
+        try:
+            annotation = find_step(task.details["step"]).types["return"]
+        except UnknownName:
+            return
+        codec.coerce(answer.value, annotation, "the result that you give") if annotation is not None else None
+
+    async def _post(
+        self, run_id: str, event: events.Outcome, key: str = "", generation: int = -1, *, bounded: bool = False
+    ) -> None:
+        row = self.find(run_id)
+        posting = Posting(row.run_id, event, key, generation, bounded)
+        await self._perform(Post(posting, self.clock.now()))
+
+    # --- watching -------------------------------------------------------------------------------------------------
+
+    def observe(self, observer: Callable[[Live], None]) -> Callable[[], None]:
+        """Call ``observer`` with what happens from now on, on the loop; returns the function that ends it.
+
+        Runs that are already in memory are watched from their next activation on.
+        """
+        for runner in self.worker.runners.values() if self.worker is not None else ():
+            runner.watched = True
+        return self.feed.observe(observer)

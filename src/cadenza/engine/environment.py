@@ -1,0 +1,48 @@
+"""What all runners of a process share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from cadenza.engine.clock import Clock
+from cadenza.engine.live import Feed, Live
+from cadenza.engine.options import EngineOptions
+from cadenza.engine.steps import Threads
+from cadenza.engine.store import Store
+from cadenza.engine.watchdog import Watchdog
+
+
+class Lease(Protocol):
+    """This process's claim to be alive."""
+
+    def valid(self) -> bool:
+        """Whether the lease certainly still holds."""
+        ...
+
+
+@dataclass(slots=True)
+class Environment:
+    """One per engine. ``nudge`` makes the worker look at the store now."""
+
+    store: Store
+    clock: Clock
+    options: EngineOptions
+    feed: Feed
+    threads: Threads
+    lease: Lease
+    watchdog: Watchdog
+    loop: asyncio.AbstractEventLoop
+    owner: str
+    nudge: Callable[[], None] = field(default=lambda: None)
+
+    def tell(self, run_id: str, path: str, kind: str, name: str, state: Any, detail: Any = None) -> None:
+        self.feed.tell(Live(run_id, path, kind, name, state, self.clock.now(), detail))
+
+    def renumber(self, runner: Any, generation: int, first_seq: int) -> None:
+        """A run has continued as new: its row here follows its row in the store."""
+        runner.row = msgspec.structs.replace(runner.row, generation=generation, first_seq=first_seq)

@@ -1,0 +1,339 @@
+"""One call of a step, from the command to its outcome: the effect ledger in action (design.md sections 3 and 4).
+
+    read            runs at once; its outcome is written behind
+    idempotent      waits for the read barrier; its outcome is committed before it is delivered
+    irreversible    its intent is committed, ownership is read anew, then it runs, once; if it is then unknown
+                    whether it happened, the reconcile hook is asked, else a person
+    an undo         as its own effect says, and its intent is committed first in any case
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+from cadenza.durable import codec, commands, events
+from cadenza.durable.failure import Failure
+from cadenza.durable.human import Answer, HumanTask
+from cadenza.durable.path import idempotency_key
+from cadenza.durable.scope import Done, NotDone, current_scope
+from cadenza.engine.failpoint import failpoint
+from cadenza.engine.steps import Attempt, ResultInvalid, StepScope
+from cadenza.engine.store import OpenTaskRow
+from cadenza.errors import CadenzaError, Nondeterminism, OutcomeUnknown
+
+if TYPE_CHECKING:
+    from cadenza.engine.runner import Runner
+
+RECONCILE_MAX = 5
+CRASHED = "the process ended, or lost its lease, between the intent and the outcome"
+
+
+class Execution:
+    """``idle`` while nothing is in flight: it waits for a retry, for a person, or for the run to be drained."""
+
+    def __init__(self, runner: Runner, command: commands.RunStep) -> None:
+        self.runner, self.command = runner, command
+        self.path, self.step = command.path, command.step
+        self.effect = command.step.settings.effect
+        self.needs_intent = self.effect == "irreversible" or bool(command.undo_of)
+        self.idle = False
+        self.retry_at = 0
+        self.attempt = 1
+        self.cancelled = False
+        self._task: asyncio.Task[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._args: Any = None
+        self._started_at = 0
+
+    @property
+    def key(self) -> str:
+        machine = self.runner.machine
+        return idempotency_key(machine.run_id, machine.generation, self.path)
+
+    # --- before ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Do what the ledger allows for a call that has no outcome."""
+        entry = self.runner.ledger.at(self.path)
+        if entry is not None:
+            self.attempt = entry.attempts + 1
+            if entry.doubt:
+                self._rest()
+                return
+            if entry.intent and self.effect == "irreversible":
+                self._launch(self._find_out(CRASHED))
+                return
+            if entry.retry_at > self.runner.now():
+                self._wait_until(entry.retry_at)
+                return
+        self._prepare()
+
+    def _prepare(self) -> None:
+        if self.runner.draining:
+            self._rest()
+            return
+        self.idle = False
+        try:
+            self._args = self.step.coerce(self.command.args, self.command.kwargs)
+        except CadenzaError as error:  # nothing has happened yet
+            self._fail(error, in_doubt=False)
+            return
+        if self.needs_intent:
+            self._launch(self._run_with_intent())
+        elif self.effect == "read":
+            self._launch(self._run())
+        else:
+            self.runner.gate(self.path, self._run_if_owner)
+
+    def _run_if_owner(self) -> None:
+        if self.runner.still_owner(strict=False):
+            self._launch(self._run())
+
+    async def _run_with_intent(self) -> None:
+        entry = self.runner.ledger.at(self.path)
+        if entry is None or not entry.intent:
+            await self.runner.commit(
+                events.StepIntent(
+                    at=self.runner.now(),
+                    path=self.path,
+                    name=self.step.name,
+                    input_hash=self.command.input_hash,
+                    attempt=self.attempt,
+                )
+            )
+        failpoint("after_intent")
+        if self.command.undo_of:
+            failpoint("in_compensation")
+        if self.runner.still_owner(strict=True):
+            failpoint("before_effect")
+            await self._run()
+
+    def _launch(self, work: Any) -> None:
+        self.idle = False
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    def _rest(self) -> None:
+        self.idle = True
+        self.runner.settle_soon()
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        runner = self.runner
+        self._started_at = runner.now()
+        if runner.watched:
+            runner.tell(self.path, "step", self.step.label, "started", self.attempt)
+        scope = StepScope(runner, self.command, self.key, self.attempt)
+        attempt = Attempt(self.command, scope, runner.env.threads, self._args)
+        try:
+            raw = await attempt.run()
+        except asyncio.CancelledError as error:
+            if self.cancelled or runner.closed:
+                raise
+            self._failed(error)  # raised by the function itself
+        except Nondeterminism as bug:
+            runner.block(bug)
+        except Exception as error:
+            if attempt.leftover is not None:
+                await self._outlive(attempt, error)
+            else:
+                self._failed(error)
+        else:
+            self._complete(raw)
+
+    async def _outlive(self, attempt: Attempt, error: Exception) -> None:
+        """A thread is still at work after its limit: nothing is retried until it has ended (rule 13)."""
+        assert attempt.leftover is not None
+        if not self._may_retry(error):
+            self._failed(error)
+            return
+        try:
+            value = await asyncio.shield(attempt.leftover)
+            self._complete(attempt.encode(value))  # late, and yet done: better than to do it again
+        except Exception:
+            self._failed(error)
+
+    def _complete(self, raw: bytes) -> None:
+        runner = self.runner
+        if runner.watched:
+            runner.tell(self.path, "step", self.step.label, "completed", raw[:200])
+        event = events.StepCompleted(
+            at=runner.now(),
+            path=self.path,
+            name=self.step.name,
+            input_hash=self.command.input_hash,
+            value=raw,
+            attempt=self.attempt,
+            started_at=self._started_at,
+            done_by=runner.env.owner,
+        )
+        self._end(event)
+
+    def _end(self, event: events.StepCompleted | events.StepFailed) -> None:
+        runner = self.runner
+        runner.executions.pop(self.path, None)
+        if not self.cancelled:
+            runner.outcome(event, behind=self.effect == "read" and not self.needs_intent)
+
+    # --- failures -------------------------------------------------------------------------------------------------
+
+    def _failed(self, error: BaseException) -> None:
+        settings = self.step.settings
+        if isinstance(error, settings.raises):
+            self._fail(error, in_doubt=False)
+        elif isinstance(error, OutcomeUnknown):
+            self._ask(str(error), memo=error.name)
+        elif self.effect == "irreversible":
+            self._launch(self._find_out(f"{type(error).__name__}: {error}"))
+        elif self._may_retry(error):
+            assert settings.retry is not None
+            delay_s = settings.retry.delay_after(self.attempt, random.random())
+            retry_at = self.runner.now() + round(delay_s * 1_000_000)
+            self._record_attempt(error, retry_at)
+            self.attempt += 1
+            self._wait_until(retry_at)
+        else:
+            self._fail(error, in_doubt=True)
+
+    def _may_retry(self, error: BaseException) -> bool:
+        retry = self.step.settings.retry
+        return (
+            retry is not None
+            and self.effect != "irreversible"
+            and self.attempt < retry.attempts
+            and not isinstance(error, (ResultInvalid, *retry.never_on))
+        )
+
+    def _record_attempt(self, error: BaseException, retry_at: int) -> None:
+        failure = Failure.of(error)
+        self.runner.record_behind(
+            events.AttemptFailed(
+                at=self.runner.now(),
+                path=self.path,
+                name=self.step.name,
+                attempt=self.attempt,
+                failure=failure,
+                retry_at=retry_at,
+            )
+        )
+        self.runner.tell(self.path, "step", self.step.label, "retrying", str(failure))
+
+    def _wait_until(self, retry_at: int) -> None:
+        self.retry_at = retry_at
+        delay_s = max(0.0, (retry_at - self.runner.now()) / 1_000_000)
+        self._retry = asyncio.get_running_loop().call_later(delay_s, self._try_again)
+        self._rest()
+
+    def _try_again(self) -> None:
+        self.retry_at = 0
+        if not (self.runner.closed or self.runner.closing):
+            self._prepare()
+
+    def _fail(self, error: BaseException, *, in_doubt: bool) -> None:
+        runner = self.runner
+        failure = Failure.of(error)
+        runner.tell(self.path, "step", self.step.label, "failed", str(failure))
+        self._end(
+            events.StepFailed(
+                at=runner.now(),
+                path=self.path,
+                name=self.step.name,
+                input_hash=self.command.input_hash,
+                failure=failure,
+                attempt=self.attempt,
+                started_at=self._started_at,
+                done_by=runner.env.owner,
+                in_doubt=in_doubt,
+            )
+        )
+
+    # --- in doubt -------------------------------------------------------------------------------------------------
+
+    async def _find_out(self, reason: str) -> None:
+        """An irreversible effect may have happened: ask the reconcile hook, else a person (rule 3)."""
+        hook = self.step.reconcile
+        if hook is None or self.attempt > RECONCILE_MAX:
+            self._ask(reason)
+            return
+        token = current_scope.set(StepScope(self.runner, self.command, self.key, self.attempt))
+        try:
+            found = hook(*self.command.args, **self.command.kwargs)
+            if hasattr(found, "__await__"):
+                found = await found
+        except Exception as error:
+            self._ask(f"{reason}; and the reconcile hook failed ({type(error).__name__}: {error})")
+            return
+        finally:
+            current_scope.reset(token)
+        if isinstance(found, Done):
+            self._resolve("done", "reconcile", found.value, reason)
+        elif isinstance(found, NotDone):
+            self._resolve("not_done", "reconcile", None, reason)
+        else:
+            self._ask(f"{reason}; {getattr(found, 'reason', '') or 'the reconcile hook could not tell'}")
+
+    def _ask(self, reason: str, memo: str = "") -> None:
+        runner = self.runner
+        what = f"{self.step.label} ({memo})" if memo else self.step.label
+        task = HumanTask(
+            title=f"Did {what} happen?",
+            kind="resolve",
+            details={"step": self.step.name, "path": self.path, "key": self.key, "reason": reason},
+            options=("done", "not_done", "failed"),
+        )
+        now = runner.now()
+        runner.record(
+            events.OutcomeInDoubt(at=now, path=self.path, name=self.step.name, reason=reason, memo=memo),
+            task_opened=OpenTaskRow(
+                runner.row.run_id,
+                self.path,
+                codec.encode(task, HumanTask, "the task"),
+                now,
+                runner.machine.generation,
+            ),
+        )
+        runner.tell(self.path, "step", self.step.label, "unknown", reason)
+        self._rest()
+
+    def answered(self, answer: Answer, letter: int) -> None:
+        """A person has found out."""
+        entry = self.runner.ledger.open(self.path)
+        self._resolve(answer.choice, answer.by, answer.value, answer.comment or "a person said so", letter, entry.doubt_memo)
+
+    def _resolve(
+        self, decision: Any, by: str, value: Any, reason: str, letter: int = 0, memo: str = ""
+    ) -> None:
+        runner = self.runner
+        event = events.DoubtResolved(at=runner.now(), path=self.path, decision=decision, by=by, memo=memo)
+        runner.record(event, consumed=letter, task_closed=self.path if letter else "")
+        if decision == "failed":
+            self._fail(CadenzaError(reason), in_doubt=False)
+        elif decision == "not_done":
+            self.attempt += 0 if memo else 1
+            self._prepare()
+        elif memo:
+            raw = codec.encode(value, Any, f"the memo {memo!r}")
+            runner.record(events.MemoSaved(at=runner.now(), path=self.path, key=memo, value=raw, effect="irreversible"))
+            self._prepare()
+        else:
+            raw = codec.encode(value, self.step.types["return"], f"the result of {self.step.label}")
+            self._complete(raw)
+
+    # --- leaving --------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Workflow code no longer waits: stop, and say so in the journal."""
+        self.cancelled = True
+        self.drop()
+        runner = self.runner
+        runner.record_behind(events.StepCancelled(at=runner.now(), path=self.path, name=self.step.name))
+        runner.tell(self.path, "step", self.step.label, "cancelled")
+
+    def drop(self) -> None:
+        """Stop without a word: the run goes on elsewhere."""
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,71 @@
+"""A run, seen from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from cadenza.durable import codec, events
+from cadenza.durable.define import WorkflowFunction, find_workflow
+from cadenza.engine.store import RunRow
+from cadenza.errors import RunBlocked, RunCancelled, RunFailed, StoreCorrupt, UnknownName
+
+if TYPE_CHECKING:
+    from cadenza.engine.engine import Engine
+
+T = TypeVar("T")
+
+
+class RunHandle(Generic[T]):
+    """Refers to one run of one engine's store; holds no state of its own."""
+
+    def __init__(self, engine: Engine, run_id: str, workflow: WorkflowFunction[..., T] | None = None) -> None:
+        self._engine, self.run_id, self._workflow = engine, run_id, workflow
+
+    @property
+    def row(self) -> RunRow:
+        """The run as lists show it. Raises UnknownName if it was purged."""
+        return self._engine.find(self.run_id)
+
+    async def result(self) -> T:
+        """Wait for the run's end, wherever it runs.
+
+        Raises:
+            RunFailed, RunCancelled: it ended so.
+            RunBlocked: it waits for a deploy or an operator.
+            StoreError: the store failed this process.
+        """
+        row = await self._engine.ended(self.run_id)
+        if row.status == "blocked":
+            raise RunBlocked(row.run_id, row.detail)
+        last = self._engine.journal(self.run_id)[-1]
+        match last:
+            case events.RunCompleted(value=value):
+                return cast("T", codec.decode(value, self._output_type(row), f"the result of run {row.run_id}"))
+            case events.RunFailed(failure=failure):
+                raise RunFailed(row.run_id, failure)
+            case events.RunCancelled(reason=reason):
+                raise RunCancelled(row.run_id, reason)
+            case _:
+                raise StoreCorrupt(row.run_id, f"the run is {row.status}, and its journal ends with {type(last).__name__}")
+
+    def _output_type(self, row: RunRow) -> Any:
+        try:
+            workflow = self._workflow or find_workflow(row.workflow)
+        except UnknownName:
+            return Any
+        return workflow.output_type
+
+    async def settled(self) -> RunRow:
+        """Wait until the run has ended, is blocked, or can only go on when a person or a message comes."""
+        while not self._engine.is_settled(row := self.row):
+            await asyncio.sleep(self._engine.options.poll_idle_s)
+        return row
+
+    async def signal(self, name: str, value: Any = None, *, key: str = "") -> None:
+        """Send the run a message; see Engine.signal."""
+        await self._engine.signal(self.run_id, name, value, key=key)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask the run to stop, clean up and undo."""
+        await self._engine.cancel(self.run_id, reason)

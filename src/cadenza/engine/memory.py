@@ -1,0 +1,287 @@
+"""A store in memory: the same operations and the same fences as SQLite, without a disk. For tests and for trying things."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from cadenza.durable.events import AnyEvent, CancelRequested, ChildEnded, RunCancelled
+from cadenza.engine import store
+from cadenza.engine.store import ENDED, INBOX_MAX, Filter, Letter, OpenTaskRow, OwnerRow, RunRow
+from cadenza.errors import DuplicateRun, Fenced, InboxFull, UnknownName, UsageError
+
+replace = msgspec.structs.replace
+
+
+class MemoryStore:
+    """All of a store in dictionaries; not shared between processes."""
+
+    location = ":memory:"
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._rows: dict[int, RunRow] = {}
+        self._numbers: dict[str, int] = {}
+        self._business: dict[str, int] = {}
+        self._journals: dict[int, list[AnyEvent]] = {}
+        self._inboxes: dict[int, list[Letter]] = {}
+        self._keys: set[tuple[int, str]] = set()
+        self._tasks: dict[tuple[int, str], OpenTaskRow] = {}
+        self._owners: dict[str, OwnerRow] = {}
+        self._version = 0
+        self._letter_id = 0
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def close(self) -> None:
+        self._loop = None
+
+    # --- writes ---------------------------------------------------------------------------------------------------
+
+    def submit(self, operation: store.Operation[Any], done: store.Done, *, inline: bool = False) -> None:
+        result, error = self.carry_out(operation)
+        if inline or self._loop is None:
+            done(result, error)
+        else:
+            self._loop.call_soon(done, result, error)
+
+    def carry_out(self, operation: store.Operation[Any]) -> tuple[Any, Exception | None]:
+        """Carry out one operation at once: (result, error)."""
+        handler: Callable[[Any], Any] = getattr(self, f"_{type(operation).__name__.lower()}")
+        self._version += 1
+        try:
+            return handler(operation), None
+        except (Fenced, DuplicateRun, InboxFull, UsageError) as error:
+            return None, error
+
+    def _create(self, operation: store.Create) -> tuple[RunRow, bool]:
+        new = operation.run
+        existing = self._numbers.get(new.started.run_id)
+        if existing is None and new.business_id:
+            existing = self._business.get(new.business_id)
+        if existing is not None:
+            row = self._rows[existing]
+            if new.on_conflict == "join" or row.run_id == new.started.run_id:
+                return row, False
+            if new.on_conflict == "reject":
+                raise DuplicateRun(new.business_id, row.run_id, row.shown_status)
+            if not row.ended:
+                self._deliver(row, store.Posting(row.run_id, CancelRequested(at=0, reason="replaced")), new.started.at)
+        return self._insert(new), True
+
+    def _insert(self, new: store.NewRun) -> RunRow:
+        at, no = new.started.at, len(self._rows) + 1
+        row = RunRow(
+            no=no,
+            run_id=new.started.run_id,
+            workflow=new.started.workflow,
+            status="running" if new.owner else "ready",
+            business_id=new.business_id,
+            epoch=1 if new.owner else 0,
+            owner=new.owner,
+            ready_at=at,
+            priority=new.priority,
+            concurrency_key=new.concurrency_key,
+            concurrency=new.concurrency,
+            parent=new.started.parent,
+            parent_path=new.started.parent_path,
+            created_at=at,
+        )
+        self._rows[no] = row
+        self._numbers[row.run_id] = no
+        if new.business_id:
+            self._business[new.business_id] = no
+        self._journals[no] = [new.started]
+        self._inboxes[no] = []
+        return row
+
+    def _append(self, operation: store.Append) -> None:
+        row = self._rows[operation.no]
+        journal = self._journals[operation.no]
+        if row.epoch != operation.epoch or not row.owner:
+            raise Fenced(row.run_id, operation.epoch, f"the epoch is {row.epoch} now")
+        if len(journal) != operation.head:
+            raise Fenced(row.run_id, operation.epoch, f"the journal ends at {len(journal)}, not at {operation.head}")
+        journal.extend(operation.events)
+        if operation.consumed:
+            gone = set(operation.consumed)
+            self._inboxes[row.no] = [letter for letter in self._inboxes[row.no] if letter.id not in gone]
+        for child in operation.children:
+            if child.started.run_id not in self._numbers:
+                self._insert(child)
+        for posting in operation.postings:
+            self._post_quietly(posting, operation.now)
+        for task in operation.tasks_opened:
+            self._tasks[row.no, task.path] = task
+        for path in operation.tasks_closed:
+            self._tasks.pop((row.no, path), None)
+        if operation.change is not None:
+            self._change(row.no, operation.change, operation.now)
+
+    def _change(self, no: int, change: store.Change, now: int) -> None:
+        row = self._rows[no]
+        status = change.status
+        if status == "waiting" and (self._inboxes[no] or (change.wake_at and change.wake_at <= now)):
+            status = "ready"
+        self._rows[no] = replace(
+            row,
+            status=status,
+            owner="" if change.release else row.owner,
+            ready_at=now,
+            wake_at=change.wake_at,
+            detail=change.detail,
+            ended_at=change.ended_at,
+            generation=row.generation if change.generation is None else change.generation,
+            first_seq=row.first_seq if change.first_seq is None else change.first_seq,
+        )
+        if status in ENDED:
+            self._tasks = {key: task for key, task in self._tasks.items() if key[0] != no}
+
+    def _post(self, operation: store.Post) -> RunRow:
+        posting = operation.posting
+        row = self.run(posting.to)
+        if row is None:
+            raise UnknownName("run", posting.to, self._numbers)
+        if row.ended:
+            raise UsageError(f"run {row.run_id} is {row.status}; nothing was sent")
+        self._deliver(row, posting, operation.now)
+        return self._rows[row.no]
+
+    def _post_quietly(self, posting: store.Posting, now: int) -> None:
+        row = self.run(posting.to)
+        if row is not None and not row.ended:
+            self._deliver(row, posting, now)
+
+    def _deliver(self, row: RunRow, posting: store.Posting, now: int) -> None:
+        if posting.key and (row.no, posting.key) in self._keys:
+            return
+        inbox = self._inboxes[row.no]
+        if posting.bounded and len(inbox) >= INBOX_MAX:
+            raise InboxFull(row.run_id, INBOX_MAX)
+        self._keys.add((row.no, posting.key))
+        self._letter_id += 1
+        inbox.append(Letter(self._letter_id, posting.event, posting.generation))
+        if row.status == "waiting":
+            self._rows[row.no] = replace(row, status="ready", ready_at=now)
+
+    def _claim(self, operation: store.Claim) -> list[RunRow]:
+        now = operation.now
+        expired = {each.owner for each in self._owners.values() if each.expires_at < now} | set(operation.dead)
+        for no, row in self._rows.items():
+            if row.status == "waiting" and row.wake_at and row.wake_at <= now:
+                self._rows[no] = replace(row, status="ready", ready_at=row.wake_at)
+            elif row.status == "running" and row.owner in expired:
+                self._rows[no] = replace(row, status="ready", owner="", ready_at=now)
+        for owner in expired:
+            self._owners.pop(owner, None)
+        claimed: list[RunRow] = []
+        ready = [row for row in self._rows.values() if row.status == "ready"]
+        for row in sorted(ready, key=lambda row: (-row.priority, row.ready_at, row.no)):
+            if len(claimed) >= operation.limit:
+                break
+            if self._over_concurrency(row) or (operation.family and row.root not in operation.family):
+                continue
+            taken = replace(row, status="running", owner=operation.owner, epoch=row.epoch + 1)
+            self._rows[row.no] = taken
+            claimed.append(taken)
+        return claimed
+
+    def _over_concurrency(self, row: RunRow) -> bool:
+        if not row.concurrency or row.epoch:
+            return False
+        key = row.concurrency_key
+        under_way = sum(
+            1 for each in self._rows.values() if each.concurrency_key == key and each.epoch and not each.ended
+        )
+        return under_way >= row.concurrency
+
+    def _renew(self, operation: store.Renew) -> None:
+        self._owners[operation.owner.owner] = operation.owner
+
+    def _retire(self, operation: store.Retire) -> None:
+        self._owners.pop(operation.owner, None)
+        for no, row in self._rows.items():
+            if row.status == "running" and row.owner == operation.owner:
+                self._rows[no] = replace(row, status="ready", owner="", ready_at=operation.now)
+
+    def _reclaim(self, operation: store.Reclaim) -> RunRow | None:
+        row = self._rows[operation.no]
+        if row.owner != operation.owner or row.status != "running":
+            return None
+        self._rows[row.no] = replace(row, epoch=row.epoch + 1)
+        return self._rows[row.no]
+
+    def _unblock(self, operation: store.Unblock) -> int:
+        blocked = [
+            row for row in self._rows.values() if row.status == "blocked" and operation.run_id in ("", row.run_id)
+        ]
+        for row in blocked:
+            self._rows[row.no] = replace(row, status="ready", ready_at=operation.now, detail="")
+        return len(blocked)
+
+    def _terminate(self, operation: store.Terminate) -> bool:
+        row = self.run(operation.run_id)
+        if row is None:
+            raise UnknownName("run", operation.run_id, self._numbers)
+        if row.ended:
+            return False
+        self._journals[row.no].append(RunCancelled(at=operation.now, reason=operation.reason))
+        self._rows[row.no] = replace(row, epoch=row.epoch + 1)
+        self._change(row.no, store.Change("cancelled", ended_at=operation.now, detail=operation.reason), operation.now)
+        if row.parent:
+            self._post_quietly(ended_child(row, operation), operation.now)
+        return True
+
+    # --- reads ----------------------------------------------------------------------------------------------------
+
+    def events(self, no: int, first_seq: int = 1) -> list[AnyEvent]:
+        return self._journals[no][first_seq - 1 :]
+
+    def letters(self, no: int) -> list[Letter]:
+        return list(self._inboxes[no])
+
+    def run(self, run_id: str) -> RunRow | None:
+        no = self._numbers.get(run_id) or self._business.get(run_id)
+        return None if no is None else self._rows[no]
+
+    def runs(self, filter: Filter) -> list[RunRow]:
+        found = [row for row in self._rows.values() if _matches(row, filter)]
+        return found[::-1][: filter.limit]
+
+    def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
+        return [task for task in self._tasks.values() if run_id in ("", task.run_id)]
+
+    def mail(self, owner: str) -> list[int]:
+        return [no for no, inbox in self._inboxes.items() if inbox and self._rows[no].owner == owner]
+
+    def next_due(self) -> int:
+        due = [row.wake_at for row in self._rows.values() if row.status == "waiting" and row.wake_at]
+        due += [row.ready_at for row in self._rows.values() if row.status == "ready"]
+        return min(due, default=0)
+
+    def owners(self) -> list[OwnerRow]:
+        return list(self._owners.values())
+
+    def epoch(self, no: int) -> int:
+        return self._rows[no].epoch
+
+    def version(self) -> int:
+        return self._version
+
+
+def ended_child(row: RunRow, operation: store.Terminate) -> store.Posting:
+    """Tells the parent of a run that was ended from outside."""
+    event = ChildEnded(at=operation.now, path=row.parent_path, run_id=row.run_id, status="cancelled")
+    return store.Posting(row.parent, event, key=f"ended:{row.run_id}")
+
+
+def _matches(row: RunRow, filter: Filter) -> bool:
+    return (
+        (not filter.status or row.shown_status in filter.status)
+        and (not filter.workflow or filter.workflow in row.workflow)
+        and (not filter.parent or row.parent == filter.parent)
+    )

@@ -1,0 +1,35 @@
+"""Options of an engine: one frozen struct."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class EngineOptions(msgspec.Struct, frozen=True):
+    """How an engine works. All bounds are meant to be met: each has an error or a pause of its own.
+
+    Attributes:
+        worker: whether this engine runs workflows; without it, it only starts, signals and reads.
+        adopt_all: whether it takes any run of the store, or only those that it started or resumed, and their children.
+        slots: how many runs are in memory at once.
+        threads: how many sync steps run at once.
+        lease_s: seconds after which the runs of a silent worker may be taken over.
+        poll_busy_s, poll_idle_s: seconds between two looks at other processes' commits, with and without work.
+        linger_s: a run whose next timer is due within this many seconds stays in memory.
+        stall_s: seconds that workflow code may compute without yielding.
+        journal_events_max, journal_bytes_max: bounds of one generation's journal; half of it is warned of.
+        verify_replay: replay every finished run and compare (development mode).
+    """
+
+    worker: bool = True
+    adopt_all: bool = False
+    slots: int = 1_000
+    threads: int = 32
+    lease_s: float = 10.0
+    poll_busy_s: float = 0.005
+    poll_idle_s: float = 0.05
+    linger_s: float = 1.0
+    stall_s: float = 10.0
+    journal_events_max: int = 10_000
+    journal_bytes_max: int = 8_000_000
+    verify_replay: bool = False

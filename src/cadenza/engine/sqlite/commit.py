@@ -1,0 +1,111 @@
+"""Group commit: one thread takes everything that is queued into one transaction.
+
+An operation that is refused (a stale owner, a taken id) fails alone: it is checked before it writes anything. If the
+transaction itself fails (disk full), all of its operations fail, and none is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from cadenza.engine.failpoint import failpoint
+from cadenza.engine.sqlite.database import connect, explain
+from cadenza.engine.sqlite.operations import Operations
+from cadenza.engine.sqlite.turnstile import Turnstile
+from cadenza.engine.store import Done, Operation
+from cadenza.errors import CadenzaError, StoreError
+
+BATCH_MAX = 1_024
+Queued = tuple[Operation[Any], Done, bool]
+Settled = tuple[Done, Any, Exception | None]
+
+
+class Writer:
+    """The one thread of this process that writes to the file."""
+
+    def __init__(self, path: Path, locks: Path) -> None:
+        self._path = path
+        self._connection = connect(path, writer=True)
+        self._operations = Operations(self._connection)
+        self._turnstile = Turnstile(locks)
+        self._queue: queue.SimpleQueue[Queued | None] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._serve, name="cadenza-writer", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread.start()
+
+    def put(self, operation: Operation[Any], done: Done, inline: bool) -> None:
+        self._queue.put((operation, done, inline))
+
+    def stop(self) -> None:
+        """Write what is queued, and end the thread."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        self._turnstile.close()
+        self._connection.close()
+
+    def _serve(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            last = False
+            while len(batch) < BATCH_MAX:
+                try:
+                    more = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    last = True
+                    break
+                batch.append(more)
+            self._settle(self._commit(batch), batch)
+            if last:
+                return
+
+    def _commit(self, batch: list[Queued]) -> list[tuple[Any, Exception | None]]:
+        connection = self._connection
+        try:
+            with self._turnstile:
+                connection.execute("BEGIN IMMEDIATE")
+                results = [self._carry_out(operation) for operation, _, _ in batch]
+                failpoint("before_commit")
+                connection.execute("COMMIT")
+                failpoint("after_commit")
+            return results
+        except (apsw.Error, OSError) as error:
+            if connection.in_transaction:
+                with contextlib.suppress(apsw.Error):
+                    connection.execute("ROLLBACK")
+            problem = explain(error, self._path) if isinstance(error, apsw.Error) else StoreError(str(error))
+            return [(None, problem)] * len(batch)
+
+    def _carry_out(self, operation: Operation[Any]) -> tuple[Any, Exception | None]:
+        try:
+            return self._operations.carry_out(operation), None
+        except CadenzaError as error:
+            return None, error
+
+    def _settle(self, results: list[tuple[Any, Exception | None]], batch: list[Queued]) -> None:
+        later: list[Settled] = []
+        for (result, error), (_, done, inline) in zip(results, batch, strict=True):
+            if inline:
+                done(result, error)
+            else:
+                later.append((done, result, error))
+        if later and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                self._loop.call_soon_threadsafe(_tell, later)
+
+
+def _tell(settled: list[Settled]) -> None:
+    for done, result, error in settled:
+        done(result, error)

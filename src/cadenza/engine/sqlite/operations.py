@@ -1,0 +1,239 @@
+"""What each operation does to the database, inside of the writer's transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import singledispatchmethod
+from typing import Any
+
+import apsw
+import msgspec
+
+from cadenza.durable.events import PAYLOAD_FIELDS, AnyEvent, CancelRequested, ChildEnded, RunCancelled, encode_event
+from cadenza.engine import store
+from cadenza.engine.failpoint import failpoint
+from cadenza.engine.sqlite.sql import queries
+from cadenza.engine.store import BLOB_BYTES_MIN, ENDED, INBOX_MAX, SEQ_BITS, RunRow
+from cadenza.errors import DuplicateRun, Fenced, InboxFull, UnknownName, UsageError
+
+SEQ_MASK = (1 << SEQ_BITS) - 1
+
+
+class Operations:
+    """Carries out operations on a connection that is inside of a transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._execute: Callable[..., Any] = connection.cursor().execute
+        self._connection = connection
+        self._sql = queries()
+
+    @singledispatchmethod
+    def carry_out(self, operation: Any) -> Any:
+        raise TypeError(f"no operation: {operation!r}")
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    @carry_out.register
+    def _create(self, operation: store.Create) -> tuple[RunRow, bool]:
+        new = operation.run
+        row = self._find(new.started.run_id) or self._business(new.business_id)
+        if row is not None:
+            if new.on_conflict == "join" or row.run_id == new.started.run_id:
+                return row, False
+            if new.on_conflict == "reject":
+                raise DuplicateRun(new.business_id, row.run_id, row.shown_status)
+            if not row.ended:
+                self._deliver(row, store.Posting(row.run_id, CancelRequested(at=0, reason="replaced")), new.started.at)
+            self._execute(self._sql["forget_business_id"], (row.no,))
+        return self._insert(new), True
+
+    def _insert(self, new: store.NewRun) -> RunRow:
+        started = new.started
+        status, epoch = ("running", 1) if new.owner else ("ready", 0)
+        self._execute(
+            self._sql["insert_run"],
+            (
+                *(started.run_id, started.workflow, status, new.business_id, epoch, new.owner, started.at),
+                *(new.priority, new.concurrency_key, new.concurrency, started.parent, started.parent_path, started.at),
+            ),
+        )
+        no = self._connection.last_insert_rowid()
+        self._write(no, 1, started)
+        return RunRow(
+            no=no,
+            run_id=started.run_id,
+            workflow=started.workflow,
+            status=status,
+            business_id=new.business_id,
+            epoch=epoch,
+            owner=new.owner,
+            ready_at=started.at,
+            priority=new.priority,
+            concurrency_key=new.concurrency_key,
+            concurrency=new.concurrency,
+            parent=started.parent,
+            parent_path=started.parent_path,
+            created_at=started.at,
+        )
+
+    @carry_out.register
+    def _append(self, operation: store.Append) -> None:
+        no, now = operation.no, operation.now
+        epoch, owner, last = self._execute(self._sql["fence"], (no,)).fetchone()
+        head = (last or 0) & SEQ_MASK
+        if epoch != operation.epoch or not owner:
+            raise Fenced(no, operation.epoch, f"the epoch is {epoch} now, the owner {owner or 'nobody'}")
+        if head != operation.head:
+            raise Fenced(no, operation.epoch, f"the journal ends at {head}, not at {operation.head}")
+        for seq, event in enumerate(operation.events, head + 1):
+            self._write(no, seq, event)
+        for letter in operation.consumed:
+            self._execute(self._sql["consume_plain"], (letter,))
+            self._execute(self._sql["consume_keyed"], (letter,))
+        for child in operation.children:
+            if self._find(child.started.run_id) is None:
+                self._insert(child)
+        for posting in operation.postings:
+            self._post_quietly(posting, now)
+        for task in operation.tasks_opened:
+            self._execute(self._sql["open_task"], (no, task.path, task.generation, task.task, task.asked_at))
+        for path in operation.tasks_closed:
+            self._execute(self._sql["close_task"], (no, path))
+        if operation.change is not None:
+            self._change(no, operation.change, now)
+
+    def _write(self, no: int, seq: int, event: AnyEvent) -> None:
+        field = PAYLOAD_FIELDS.get(type(event))
+        digest: bytes | None = None
+        if field is not None:
+            payload: bytes = getattr(event, field)
+            if len(payload) > BLOB_BYTES_MIN:
+                digest = hashlib.sha256(payload).digest()
+                self._execute(self._sql["insert_blob"], (digest, payload))
+                event = msgspec.structs.replace(event, **{field: b""})
+        self._execute(self._sql["insert_event"], (no << SEQ_BITS | seq, encode_event(event), digest))
+
+    def _change(self, no: int, change: store.Change, now: int) -> None:
+        row = self._row(no)
+        status = change.status
+        if status == "waiting" and (
+            (change.wake_at and change.wake_at <= now) or self._execute(self._sql["has_unread"], (no,)).fetchone()[0]
+        ):
+            status = "ready"
+        self._execute(
+            self._sql["change_run"],
+            (
+                *(status, "" if change.release else row.owner, now, change.wake_at, change.detail, change.ended_at),
+                row.generation if change.generation is None else change.generation,
+                row.first_seq if change.first_seq is None else change.first_seq,
+                no,
+            ),
+        )
+        if status in ENDED:
+            self._execute(self._sql["close_tasks"], (no,))
+
+    # --- letters --------------------------------------------------------------------------------------------------
+
+    @carry_out.register
+    def _post(self, operation: store.Post) -> RunRow:
+        posting = operation.posting
+        row = self._find(posting.to) or self._business(posting.to)
+        if row is None:
+            raise UnknownName("run", posting.to)
+        if row.ended:
+            raise UsageError(f"run {row.run_id} is {row.status}; nothing was sent")
+        self._deliver(row, posting, operation.now)
+        return self._row(row.no)
+
+    def _post_quietly(self, posting: store.Posting, now: int) -> None:
+        row = self._find(posting.to) or self._business(posting.to)
+        if row is not None and not row.ended:
+            self._deliver(row, posting, now)
+
+    def _deliver(self, row: RunRow, posting: store.Posting, now: int) -> None:
+        if posting.bounded and self._execute(self._sql["count_unread"], (row.no,)).fetchone()[0] >= INBOX_MAX:
+            raise InboxFull(row.run_id, INBOX_MAX)
+        event = encode_event(posting.event)
+        self._execute(self._sql["insert_letter"], (row.no, posting.key or None, posting.generation, event))
+        if row.status == "waiting":
+            self._execute(self._sql["wake"], (now, row.no))
+
+    # --- owners ---------------------------------------------------------------------------------------------------
+
+    @carry_out.register
+    def _claim(self, operation: store.Claim) -> list[RunRow]:
+        now = operation.now
+        self._execute(self._sql["promote_due"], (now,))
+        only = operation.family
+        expired = [owner for (owner,) in self._execute(self._sql["expired_owners"], (now,)).fetchall()]
+        for owner in {*expired, *operation.dead}:
+            self._execute(self._sql["free_runs"], (now, owner))
+            self._execute(self._sql["delete_owner"], (owner,))
+        chosen: list[int] = []
+        admitted: dict[str, int] = {}
+        for no, run_id, epoch, concurrency, key in self._execute(self._sql["ready_runs"]):
+            if len(chosen) >= operation.limit:
+                break
+            if only and run_id.partition(".")[0] not in only:
+                continue
+            if concurrency and not epoch:
+                under_way = next(iter(self._connection.execute(self._sql["under_way"], (key,))))[0]
+                if under_way + admitted.get(key, 0) >= concurrency:
+                    continue
+                admitted[key] = admitted.get(key, 0) + 1
+            chosen.append(no)
+        taken = [RunRow(*self._execute(self._sql["take"], (operation.owner, no)).fetchone()) for no in chosen]
+        if taken:
+            failpoint("in_claim")
+        return taken
+
+    @carry_out.register
+    def _reclaim(self, operation: store.Reclaim) -> RunRow | None:
+        found = self._execute(self._sql["reclaim"], (operation.no, operation.owner)).fetchone()
+        return None if found is None else RunRow(*found)
+
+    @carry_out.register
+    def _renew(self, operation: store.Renew) -> None:
+        owner = operation.owner
+        self._execute(self._sql["renew"], (owner.owner, owner.host, owner.pid, owner.expires_at))
+
+    @carry_out.register
+    def _retire(self, operation: store.Retire) -> None:
+        self._execute(self._sql["free_runs"], (operation.now, operation.owner))
+        self._execute(self._sql["delete_owner"], (operation.owner,))
+
+    @carry_out.register
+    def _unblock(self, operation: store.Unblock) -> int:
+        self._execute(self._sql["unblock"], (operation.now, operation.run_id))
+        return self._connection.changes()
+
+    @carry_out.register
+    def _terminate(self, operation: store.Terminate) -> bool:
+        row = self._find(operation.run_id)
+        if row is None:
+            raise UnknownName("run", operation.run_id)
+        if row.ended:
+            return False
+        last = self._execute(self._sql["head"], (row.no,)).fetchone()[0]
+        self._write(row.no, (last & SEQ_MASK) + 1, RunCancelled(at=operation.now, reason=operation.reason))
+        self._execute(self._sql["bump_epoch"], (row.no,))
+        change = store.Change("cancelled", ended_at=operation.now, detail=operation.reason)
+        self._change(row.no, change, operation.now)
+        if row.parent:
+            event = ChildEnded(at=operation.now, path=row.parent_path, run_id=row.run_id, status="cancelled")
+            self._post_quietly(store.Posting(row.parent, event, key=f"ended:{row.run_id}"), operation.now)
+        return True
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    def _row(self, no: int) -> RunRow:
+        return RunRow(*self._execute(self._sql["run_by_no"], (no,)).fetchone())
+
+    def _find(self, run_id: str) -> RunRow | None:
+        found = self._execute(self._sql["run_by_id"], (run_id,)).fetchone()
+        return None if found is None else RunRow(*found)
+
+    def _business(self, business_id: str) -> RunRow | None:
+        found = self._execute(self._sql["run_by_business_id"], (business_id,)).fetchone()
+        return None if found is None else RunRow(*found)

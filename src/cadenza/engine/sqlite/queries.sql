@@ -1,0 +1,132 @@
+-- name: run_columns
+no, run_id, workflow, status, business_id, generation, first_seq, epoch, owner, ready_at, wake_at, priority,
+concurrency_key, concurrency, parent, parent_path, created_at, ended_at, detail
+
+-- name: insert_run
+INSERT INTO run (run_id, workflow, status, business_id, epoch, owner, ready_at, priority, concurrency_key, concurrency,
+                 parent, parent_path, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: run_by_id
+SELECT {run_columns} FROM run WHERE run_id = ?
+
+-- name: run_by_business_id
+SELECT {run_columns} FROM run WHERE business_id = ? AND business_id <> ''
+
+-- name: run_by_no
+SELECT {run_columns} FROM run WHERE no = ?
+
+-- name: list_runs
+SELECT {run_columns} FROM run
+WHERE (:any_status OR status IN (SELECT value FROM json_each(:statuses)) OR (:pending AND status = 'ready' AND epoch = 0))
+  AND (:workflow = '' OR instr(workflow, :workflow) > 0)
+  AND (:parent = '' OR parent = :parent)
+ORDER BY no DESC LIMIT :limit
+
+-- name: forget_business_id
+UPDATE run SET business_id = '' WHERE no = ?
+
+-- name: fence
+SELECT epoch, owner, (SELECT max(id) FROM journal WHERE id >= ?1 << 24 AND id < (?1 + 1) << 24) FROM run WHERE no = ?1
+
+-- name: insert_event
+INSERT INTO journal (id, event, blob) VALUES (?, ?, ?)
+
+-- name: insert_blob
+INSERT INTO blob (hash, body) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING
+
+-- name: load_events
+SELECT journal.event, blob.body FROM journal LEFT JOIN blob ON blob.hash = journal.blob
+WHERE journal.id >= ? AND journal.id < ? ORDER BY journal.id
+
+-- name: change_run
+UPDATE run SET status = ?, owner = ?, ready_at = ?, wake_at = ?, detail = ?, ended_at = ?, generation = ?, first_seq = ?
+WHERE no = ?
+
+-- name: count_unread
+SELECT count(*) FROM inbox WHERE run_no = ? AND event IS NOT NULL
+
+-- name: has_unread
+SELECT EXISTS (SELECT 1 FROM inbox WHERE run_no = ? AND event IS NOT NULL)
+
+-- name: insert_letter
+INSERT INTO inbox (run_no, key, generation, event) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING
+
+-- name: unread_letters
+SELECT id, event, generation FROM inbox WHERE run_no = ? AND event IS NOT NULL ORDER BY id
+
+-- name: consume_keyed
+UPDATE inbox SET event = NULL WHERE id = ? AND key IS NOT NULL
+
+-- name: consume_plain
+DELETE FROM inbox WHERE id = ? AND key IS NULL
+
+-- name: wake
+UPDATE run SET status = 'ready', ready_at = ? WHERE no = ? AND status = 'waiting'
+
+-- name: mail
+SELECT DISTINCT inbox.run_no FROM inbox JOIN run ON run.no = inbox.run_no
+WHERE inbox.event IS NOT NULL AND run.owner = ?
+
+-- name: next_due
+SELECT min(due) FROM (
+    SELECT min(wake_at) AS due FROM run WHERE status = 'waiting' AND wake_at > 0
+    UNION ALL SELECT min(ready_at) FROM run WHERE status = 'ready'
+)
+
+-- name: promote_due
+UPDATE run SET status = 'ready', ready_at = wake_at WHERE status = 'waiting' AND wake_at > 0 AND wake_at <= ?
+
+-- name: expired_owners
+SELECT owner FROM owner WHERE expires_at < ?
+
+-- name: free_runs
+UPDATE run SET status = 'ready', owner = '', ready_at = ? WHERE owner = ? AND status = 'running'
+
+-- name: delete_owner
+DELETE FROM owner WHERE owner = ?
+
+-- name: ready_runs
+SELECT no, run_id, epoch, concurrency, concurrency_key FROM run WHERE status = 'ready' ORDER BY priority DESC, ready_at, no
+
+-- name: under_way
+SELECT count(*) FROM run WHERE concurrency_key = ? AND concurrency > 0 AND ended_at = 0 AND epoch > 0
+
+-- name: take
+UPDATE run SET status = 'running', owner = ?, epoch = epoch + 1 WHERE no = ? RETURNING {run_columns}
+
+-- name: reclaim
+UPDATE run SET epoch = epoch + 1 WHERE no = ? AND owner = ? AND status = 'running' RETURNING {run_columns}
+
+-- name: renew
+INSERT INTO owner (owner, host, pid, expires_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (owner) DO UPDATE SET expires_at = excluded.expires_at
+
+-- name: owners
+SELECT owner, host, pid, expires_at FROM owner ORDER BY owner
+
+-- name: unblock
+UPDATE run SET status = 'ready', ready_at = ?, detail = '' WHERE status = 'blocked' AND ?2 IN ('', run_id)
+
+-- name: bump_epoch
+UPDATE run SET epoch = epoch + 1 WHERE no = ?
+
+-- name: open_task
+INSERT INTO task (run_no, path, generation, task, asked_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (run_no, path) DO UPDATE SET generation = excluded.generation, task = excluded.task, asked_at = excluded.asked_at
+
+-- name: close_task
+DELETE FROM task WHERE run_no = ? AND path = ?
+
+-- name: close_tasks
+DELETE FROM task WHERE run_no = ?
+
+-- name: tasks
+SELECT run.run_id, task.path, task.task, task.asked_at, task.generation FROM task JOIN run ON run.no = task.run_no
+WHERE ?1 IN ('', run.run_id) ORDER BY task.asked_at, task.path
+
+-- name: epoch
+SELECT epoch FROM run WHERE no = ?
+
+-- name: head
+SELECT max(id) FROM journal WHERE id >= ?1 << 24 AND id < (?1 + 1) << 24

@@ -1,0 +1,185 @@
+"""One attempt of a step on the real loop: arguments, time limits, threads, sub-results, and the outcome as bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from cadenza.durable import codec, commands, events
+from cadenza.durable.ledger import Ledger
+from cadenza.durable.scope import current_scope
+from cadenza.engine.failpoint import failpoint
+from cadenza.errors import CadenzaError, Nondeterminism, OutcomeUnknown
+
+
+class StepTimeout(CadenzaError):
+    """An attempt took longer than its ``timeout_s``, or was silent for longer than its ``heartbeat_timeout_s``."""
+
+
+class ResultInvalid(CadenzaError):
+    """The step ran, and its result cannot be journaled."""
+
+
+class Journal(Protocol):
+    """What a running step needs of its run's journal."""
+
+    ledger: Ledger
+
+    def record_behind(self, event: events.AnyEvent) -> None: ...
+    async def commit(self, event: events.AnyEvent) -> None: ...
+    def progress(self, path: str, name: str, detail: Any) -> None: ...
+    def now(self) -> int: ...
+
+
+class StepScope:
+    """The running call, as ``step.memo``, ``step.key`` and ``step.heartbeat`` see it."""
+
+    def __init__(self, journal: Journal, command: commands.RunStep, key: str, attempt: int) -> None:
+        self._journal, self._command = journal, command
+        self.key, self.undo_of, self.attempt = key, command.undo_of, attempt
+        self.on_heartbeat: Callable[[], None] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def heartbeat(self, detail: Any) -> None:
+        self._loop.call_soon_threadsafe(self._beat, detail)
+
+    def _beat(self, detail: Any) -> None:
+        if self.on_heartbeat is not None:
+            self.on_heartbeat()
+        self._journal.progress(self._command.path, self._command.step.label, detail)
+
+    async def memo(self, key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any:
+        """See ``step.memo`` (rule 4)."""
+        path, ledger = self._command.path, self._journal.ledger
+        what = f"the memo {key!r} of {self._command.step.label}"
+        hashed = "" if input is None else codec.fingerprint(input, what)
+        entry = ledger.open(path)
+        saved = entry.memos.get(key)
+        if saved is not None and saved.input_hash != hashed:
+            self._discard_tail(key, hashed)
+            saved = None
+        if saved is not None:
+            return codec.decode(saved.value, Any, what)
+        if key in entry.memo_intents:
+            raise OutcomeUnknown(path, key, "the process ended between the intent and the outcome")
+        if effect == "irreversible":
+            await self._journal.commit(
+                events.MemoIntent(at=self._journal.now(), path=path, key=key, input_hash=hashed)
+            )
+        value = fn()
+        if hasattr(value, "__await__"):
+            value = await value
+        raw = codec.encode(value, Any, what)
+        event = events.MemoSaved(
+            at=self._journal.now(), path=path, key=key, value=raw, effect=effect, input_hash=hashed
+        )
+        if effect == "read":
+            self._journal.record_behind(event)
+        else:
+            await self._journal.commit(event)
+        return codec.decode(raw, Any, what)
+
+    def _discard_tail(self, key: str, hashed: str) -> None:
+        path, memos = self._command.path, self._journal.ledger.open(self._command.path).memos
+        tail = list(memos.values())[list(memos).index(key) :]
+        if any(saved.effect != "read" for saved in tail):
+            raise Nondeterminism(
+                f"the memo {key!r} at {path} with input {memos[key].input_hash}",
+                f"the same memo with input {hashed}",
+                "A finished sub-result stronger than read would be thrown away. Deploy the old code again, or use a new key.",
+            )
+        self._journal.record_behind(events.MemosDiscarded(at=self._journal.now(), path=path, key=key))
+
+
+class Threads:
+    """Where sync steps run. A thread cannot be stopped: after a time limit it is waited for before a retry (rule 13)."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pool: ThreadPoolExecutor | None = None
+        self.busy = 0
+
+    def run(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._size, "cadenza-step")
+        self.busy += 1
+        future = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, future: asyncio.Future[Any]) -> None:
+        self.busy -= 1
+        if not future.cancelled():
+            future.exception()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Attempt:
+    """One attempt. ``await attempt.run()`` gives the encoded result; ``leftover`` is a thread that outlived its limit."""
+
+    def __init__(self, command: commands.RunStep, scope: StepScope, threads: Threads, args: Any) -> None:
+        self._command, self._scope, self._threads, self._args = command, scope, threads, args
+        self.leftover: asyncio.Future[Any] | None = None
+
+    async def run(self) -> bytes:
+        """Raises what the function raises; StepTimeout; ResultInvalid."""
+        token = current_scope.set(self._scope)
+        try:
+            settings = self._command.step.settings
+            if settings.timeout_s is None and settings.heartbeat_timeout_s is None:
+                value = await self._call()
+            else:
+                value = await self._limited(settings.timeout_s, settings.heartbeat_timeout_s)
+        finally:
+            current_scope.reset(token)
+        failpoint("after_effect")
+        return self.encode(value)
+
+    def encode(self, value: Any) -> bytes:
+        step = self._command.step
+        what = f"the result of {step.label}"
+        annotation = step.types["return"]
+        try:
+            raw = codec.encode(value, annotation, what)
+            if annotation is not Any:
+                codec.decode(raw, annotation, what)  # what replay will do must work now
+        except CadenzaError as error:
+            raise ResultInvalid(str(error)) from error
+        return raw
+
+    async def _call(self) -> Any:
+        args, kwargs = self._args
+        step = self._command.step
+        if step.is_async:
+            return await step.fn(*args, **kwargs)
+        variables = contextvars.copy_context()
+        future = self._threads.run(lambda: variables.run(step.fn, *args, **kwargs))
+        self.leftover = future
+        value = await asyncio.shield(future)
+        self.leftover = None
+        return await value if hasattr(value, "__await__") else value
+
+    async def _limited(self, timeout_s: float | None, heartbeat_s: float | None) -> Any:
+        label = self._command.step.label
+        silent = asyncio.timeout(heartbeat_s)
+        loop = asyncio.get_running_loop()
+        if heartbeat_s is not None:
+            self._scope.on_heartbeat = lambda: silent.reschedule(loop.time() + heartbeat_s)
+        total = asyncio.timeout(timeout_s)
+        try:
+            async with total, silent:
+                return await self._call()
+        except TimeoutError as error:
+            if silent.expired():
+                raise StepTimeout(f"{label} sent no heartbeat for {heartbeat_s} s") from error
+            if total.expired():
+                raise StepTimeout(f"{label} took longer than {timeout_s} s") from error
+            raise
+        finally:
+            self._scope.on_heartbeat = None

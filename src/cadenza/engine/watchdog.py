@@ -1,0 +1,66 @@
+"""Stops workflow code that does not yield, and says at which line it was.
+
+Workflow code runs on the loop's thread, so a loop without an await would hold up everything. The lease's thread looks at
+what the loop's thread is doing; past the limit it raises an exception there (``PyThreadState_SetAsyncExc``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable
+
+from cadenza.durable.events import AnyEvent
+from cadenza.durable.guard import line_of
+from cadenza.durable.machine import Machine
+from cadenza.engine.clock import Clock
+from cadenza.errors import Evicted, Stalled
+
+
+class Watchdog:
+    """Guards the machines of one loop's thread. ``look`` is called from another thread, now and then."""
+
+    def __init__(self, clock: Clock, stall_s: float) -> None:
+        self._clock, self._stall_s = clock, stall_s
+        self._machine: Machine | None = None
+        self._began_s = 0.0
+        self._lock = threading.Lock()
+        self._thread_id = threading.get_ident()
+
+    def apply(self, machine: Machine, event: AnyEvent) -> None:
+        """``machine.apply(event)``, watched. Raises Stalled."""
+        self.guard(machine, machine.apply, event)
+
+    def guard(self, machine: Machine, action: Callable[..., None], *args: AnyEvent) -> None:
+        """``action(*args)``, watched. Raises Stalled."""
+        self._began_s = self._clock.elapsed_s()
+        self._machine = machine
+        try:
+            try:
+                action(*args)
+            finally:
+                with self._lock:
+                    self._machine = None
+        except Evicted:
+            if not machine.loop.interrupted:
+                raise
+        except Stalled:
+            if not machine.loop.interrupted:
+                raise
+        if machine.loop.interrupted:
+            self._raise_in_thread(None)
+            raise Stalled(machine.loop.interrupted, f"{self._stall_s:g} s")
+
+    def look(self) -> None:
+        """Interrupt workflow code that has been computing for too long."""
+        with self._lock:
+            machine = self._machine
+            if machine is None or self._clock.elapsed_s() - self._began_s < self._stall_s:
+                return
+            machine.loop.interrupted = line_of(sys._current_frames().get(self._thread_id))
+            self._raise_in_thread(Evicted)
+
+    def _raise_in_thread(self, error: type[BaseException] | None) -> None:
+        target = ctypes.py_object(error) if error is not None else None
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread_id), target)

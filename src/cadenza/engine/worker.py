@@ -1,0 +1,167 @@
+"""Claims runs, drives them, parks them, wakes them.
+
+Processes that share a store learn of each other's commits by looking at its version: every 5 ms while there is work,
+every 50 ms while there is none (rule 6). Commits of this process need no look: they call ``nudge``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from cadenza.durable.events import AnyEvent
+from cadenza.engine.environment import Environment
+from cadenza.engine.lease import dead_owners
+from cadenza.engine.runner import End, Runner
+from cadenza.engine.store import Claim, Reclaim, Retire, RunRow, Unblock, perform
+from cadenza.errors import CadenzaError, StoreError
+
+log = logging.getLogger("cadenza")
+CLAIM_MAX = 64
+BURIAL_PAUSE_S = 0.2
+RECLAIM_PAUSE_S = (0.05, 5.0)
+
+
+class Worker:
+    """One per engine that runs workflows.
+
+    Args:
+        env: what its runners share.
+        locks: the folder of the owners' file locks, if the store has one.
+        on_end: told when a run has left memory, with the way it did.
+    """
+
+    def __init__(self, env: Environment, locks: Path | None, on_end: Callable[[Runner, End, Exception | None], None]) -> None:
+        self.env, self._locks, self._on_end = env, locks, on_end
+        self.runners: dict[int, Runner] = {}
+        self.family: set[str] = set()
+        self.draining = False
+        self._claiming = False
+        self._claim_again = False
+        self._version = -1
+        self._buried_s = 0.0
+        self._pauses: dict[int, float] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def free_slots(self) -> int:
+        return 0 if self.draining else self.env.options.slots - len(self.runners)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.runners)
+
+    async def unblock_all(self) -> None:
+        """New code may mend what blocked: each worker that starts gives blocked runs one more try."""
+        await perform(self.env.store, Unblock("", self.env.clock.now()))
+
+    def look(self) -> None:
+        """Look at the store: letters for our runs, runs to claim. Called on the pulse, and by ``nudge``."""
+        store = self.env.store
+        version = store.version()
+        now = self.env.clock.now()
+        due = store.next_due()
+        if version != self._version:
+            self._version = version
+            for no in store.mail(self.env.owner):
+                if no in self.runners:
+                    self.runners[no].take_letters()
+        if (due and due <= now) or self._dead():
+            self.claim()
+
+    def _dead(self) -> tuple[str, ...]:
+        """Owners that are provably gone, looked for now and then; and those whose lease has expired."""
+        elapsed_s, now = self.env.clock.elapsed_s(), self.env.clock.now()
+        if elapsed_s - self._buried_s < BURIAL_PAUSE_S:
+            return ()
+        self._buried_s = elapsed_s
+        owners = self.env.store.owners()
+        expired = [each.owner for each in owners if each.expires_at < now and each.owner != self.env.owner]
+        dead = dead_owners(self._locks, owners, self.env.owner) if self._locks is not None else []
+        self._found_dead = tuple({*expired, *dead})
+        return self._found_dead
+
+    _found_dead: tuple[str, ...] = ()
+
+    def claim(self) -> None:
+        """Take ready runs, as many as there is room for."""
+        limit = min(self.free_slots, CLAIM_MAX)
+        if limit <= 0 or self.draining:
+            return
+        if self._claiming:
+            self._claim_again = True
+            return
+        if not self.env.options.adopt_all and not self.family:
+            return
+        self._claiming = True
+        family = () if self.env.options.adopt_all else tuple(sorted(self.family))
+        dead, self._found_dead = self._found_dead, ()
+        operation = Claim(self.env.owner, limit, self.env.clock.now(), dead, family)
+
+        def done(rows: list[RunRow] | None, error: Exception | None) -> None:
+            self._claiming = False
+            for row in rows or ():
+                self.adopt(row)
+            if self._claim_again or len(rows or ()) == limit:
+                self._claim_again = False
+                self.claim()
+
+        self.env.store.submit(operation, done)
+
+    def adopt(self, row: RunRow, journal: list[AnyEvent] | None = None) -> None:
+        """Drive a run that this worker has claimed."""
+        runner = Runner(self.env, row, self._ended)
+        self.runners[row.no] = runner
+        self._idle.clear()
+        if self.draining:
+            runner.draining = True
+        runner.begin(journal)
+
+    def _ended(self, runner: Runner, end: End, error: Exception | None) -> None:
+        no = runner.row.no
+        self.runners.pop(no, None)
+        if end == "broken":
+            self._reclaim_later(runner.row, error)
+        else:
+            self._pauses.pop(no, None)
+        if not self.runners:
+            self._idle.set()
+        self._on_end(runner, end, error)
+        if end != "broken":
+            self.env.nudge()
+
+    def _reclaim_later(self, row: RunRow, error: Exception | None) -> None:
+        """A write failed, and nobody knows whether it was done: start from what the store has, in a new epoch."""
+        first_s, last_s = RECLAIM_PAUSE_S
+        pause_s = self._pauses[row.no] = min(self._pauses.get(row.no, first_s / 2) * 2, last_s)
+        log.warning("run %s: %s; trying again in %.2f s", row.run_id, error, pause_s)
+
+        def done(again: RunRow | None, failed: Exception | None) -> None:
+            if isinstance(failed, StoreError):
+                self._reclaim_later(row, failed)
+            elif again is not None and row.no not in self.runners:
+                self.adopt(again)
+
+        def reclaim() -> None:
+            if not self.draining:
+                self.env.store.submit(Reclaim(row.no, self.env.owner), done)
+
+        self.env.loop.call_later(pause_s, reclaim)
+
+    async def drain(self, grace_s: float) -> None:
+        """Claim nothing more, let the steps in flight end (at most ``grace_s`` seconds), and release every run."""
+        self.draining = True
+        for runner in list(self.runners.values()):
+            runner.drain()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("%d runs still have steps in flight; others will take them over", len(self.runners))
+        try:
+            await perform(self.env.store, Retire(self.env.owner, self.env.clock.now()))
+        except CadenzaError as error:
+            log.warning("the worker could not sign off: %s", error)

@@ -1,0 +1,1 @@
+"""Patterns of working together: plain durable Python on Context, one a file."""

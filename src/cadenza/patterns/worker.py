@@ -1,0 +1,27 @@
+"""What a pattern may be given to do the work."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from cadenza.agents.agent import Agent
+from cadenza.durable.context import Context
+from cadenza.durable.define import StepFunction, WorkflowFunction
+from cadenza.errors import DefinitionError
+
+Work = str | Agent[..., Any] | StepFunction[..., Any] | WorkflowFunction[..., Any] | Callable[[Context, Any], Awaitable[Any]]
+"""An agent or its name, a step, a workflow (run as a child), or an async function of (ctx, input)."""
+
+
+def perform(ctx: Context, work: Work, input: Any) -> Awaitable[Any]:
+    """Have ``work`` done on ``input``. Raises DefinitionError if it is nothing that can work."""
+    if isinstance(work, str | Agent):
+        return ctx.call(work, input)
+    if isinstance(work, StepFunction):
+        return ctx.step(work, input)
+    if isinstance(work, WorkflowFunction):
+        return ctx.run(work, input)
+    if callable(work):
+        return work(ctx, input)
+    raise DefinitionError(f"{work!r} can do no work: give an agent, its name, a step, a workflow, or an async function")
