@@ -18,29 +18,79 @@ from cadenza.errors import InputInvalid, NotSerialisable, PayloadTooLarge
 PAYLOAD_BYTES_MAX = 8_000_000
 GIVEN_MAX = 60
 
-_adapters: dict[Any, Any] = {}
-_PLAIN = (str, int, float, bool, type(None))
+_codecs: dict[Any, Codec] = {}
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-def adapter(annotation: Any) -> Any:
-    """The pydantic ``TypeAdapter`` of a type, built once."""
+class Codec:
+    """Writes and reads the values of one type. pydantic's compiled functions are looked up once."""
+
+    def __init__(self, annotation: Any) -> None:
+        from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError  # lazy: 0.15 s of import time
+        from pydantic_core import PydanticSerializationError, from_json, to_json
+
+        self.annotation = annotation
+        self._unwritable = (PydanticSerializationError, ValueError, TypeError, RecursionError)
+        self._invalid = ValidationError
+        self._is_any = annotation is Any
+        config = ConfigDict(ser_json_inf_nan="constants", ser_json_bytes="base64", val_json_bytes="base64")
+        try:
+            self.adapter: Any = TypeAdapter(annotation, config=config)
+        except PydanticUserError:  # the type brings its own configuration
+            self.adapter = TypeAdapter(annotation)
+        self._to_json: Any = self.adapter.serializer.to_json
+        self._read: Any = from_json if self._is_any else self.adapter.validator.validate_json
+        self._any_to_json: Any = to_json
+
+    def encode(self, value: Any, what: str, bytes_max: int = PAYLOAD_BYTES_MAX) -> bytes:
+        """``value`` as JSON bytes. Raises NotSerialisable with the path to what cannot be written, PayloadTooLarge."""
+        try:
+            if self._is_any:
+                raw: bytes = self._any_to_json(value, inf_nan_mode="constants", bytes_mode="base64")
+            else:
+                raw = self._to_json(value, warnings=False)
+        except self._unwritable as error:
+            path, kind = _unserialisable(value)
+            raise NotSerialisable(what, path, kind) from error
+        if len(raw) > bytes_max:
+            raise PayloadTooLarge(what, len(raw), bytes_max)
+        return raw
+
+    def decode(self, raw: bytes, what: str) -> Any:
+        """The value that ``raw`` holds. Raises InputInvalid with a table of problems."""
+        try:
+            return self._read(raw)
+        except self._invalid as error:
+            raise InputInvalid(what, _problems(error)) from error
+        except ValueError as error:
+            raise InputInvalid(what, [("(all)", f"not JSON: {error}", _clip(raw))]) from error
+
+    def coerce(self, value: Any, what: str) -> Any:
+        """A fresh, validated copy of ``value``. Raises InputInvalid, NotSerialisable."""
+        if type(value) in _PLAIN and (self._is_any or type(value) is self.annotation):
+            return value
+        if not self._is_any:
+            try:  # what does not fit is refused by its own type, before JSON could make it fit
+                value = self.adapter.validate_python(value)
+            except self._invalid as error:
+                raise InputInvalid(what, _problems(error)) from error
+        return self.decode(self.encode(value, what), what)
+
+
+def codec_of(annotation: Any) -> Codec:
+    """The codec of a type, built once."""
     try:
-        found = _adapters.get(annotation)
+        found = _codecs.get(annotation)
     except TypeError:  # an unhashable annotation
-        return _build(annotation)
+        return Codec(annotation)
     if found is None:
-        found = _adapters[annotation] = _build(annotation)
+        found = _codecs[annotation] = Codec(annotation)
     return found
 
 
-def _build(annotation: Any) -> Any:
-    from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: 0.15 s of import time
-
-    config = ConfigDict(ser_json_inf_nan="constants", ser_json_bytes="base64", val_json_bytes="base64")
-    try:
-        return TypeAdapter(annotation, config=config)
-    except PydanticUserError:  # the type brings its own configuration
-        return TypeAdapter(annotation)
+def adapter(annotation: Any) -> Any:
+    """The pydantic ``TypeAdapter`` of a type."""
+    return codec_of(annotation).adapter
 
 
 def encode(value: Any, annotation: Any, what: str, bytes_max: int = PAYLOAD_BYTES_MAX) -> bytes:
@@ -55,53 +105,23 @@ def encode(value: Any, annotation: Any, what: str, bytes_max: int = PAYLOAD_BYTE
         NotSerialisable: names the path to the part that cannot be written.
         PayloadTooLarge: over ``bytes_max``.
     """
-    from pydantic_core import PydanticSerializationError, to_json
-
-    try:
-        if annotation is Any:
-            raw = to_json(value, inf_nan_mode="constants", bytes_mode="base64")
-        else:
-            raw = cast("bytes", adapter(annotation).dump_json(value, warnings=False))
-    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        path, kind = _unserialisable(value)
-        raise NotSerialisable(what, path, kind) from error
-    if len(raw) > bytes_max:
-        raise PayloadTooLarge(what, len(raw), bytes_max)
-    return raw
+    return codec_of(annotation).encode(value, what, bytes_max)
 
 
 def decode(raw: bytes, annotation: Any, what: str) -> Any:
     """The value that ``raw`` holds, as its type. Raises InputInvalid with a table of problems."""
-    from pydantic import ValidationError
-    from pydantic_core import from_json
-
-    try:
-        return from_json(raw) if annotation is Any else adapter(annotation).validate_json(raw)
-    except ValidationError as error:
-        raise InputInvalid(what, _problems(error)) from error
-    except ValueError as error:
-        raise InputInvalid(what, [("(all)", f"not JSON: {error}", _clip(raw))]) from error
+    return codec_of(annotation).decode(raw, what)
 
 
 def coerce(value: Any, annotation: Any, what: str) -> Any:
     """``value`` as a fresh, validated value of its type, as a step receives it. Raises InputInvalid, NotSerialisable."""
-    if isinstance(value, _PLAIN) and (annotation is Any or type(value) is annotation):
-        return value
-    if annotation is Any:
-        return decode(encode(value, Any, what), Any, what)
-    from pydantic import ValidationError
-
-    try:  # what does not fit is refused by its own type, before JSON could make it fit
-        checked = adapter(annotation).validate_python(value)
-    except ValidationError as error:
-        raise InputInvalid(what, _problems(error)) from error
-    return decode(encode(checked, annotation, what), annotation, what)
+    return codec_of(annotation).coerce(value, what)
 
 
 def fingerprint(value: Any, what: str) -> str:
     """Canonical hash of a value: sorted keys and sets, no dependence on hash seeds or addresses; 16 hex digits."""
     try:
-        raw = msgspec.json.encode(value, enc_hook=_plain, order="deterministic")
+        raw = _canonical(value)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         path, kind = _unserialisable(value)
         raise NotSerialisable(what, path, kind) from error
@@ -153,3 +173,6 @@ def _unserialisable(value: Any, path: str = "value", depth: int = 0) -> tuple[st
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             return _unserialisable(child, child_path, depth + 1)
     return path, kind
+
+
+_canonical = msgspec.json.Encoder(enc_hook=_plain, order="deterministic").encode

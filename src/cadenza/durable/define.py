@@ -19,6 +19,7 @@ from cadenza.errors import DefinitionError, InputInvalid, UnknownName
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_PLAIN = (str, int, float, bool)
 Effect = Literal["read", "idempotent", "compensatable", "irreversible"]
 
 
@@ -111,6 +112,16 @@ class Signature(Generic[P, T]):
         """The types of the parameters, in order."""
         return [self.types[name] for name in self.parameters.parameters]
 
+    @functools.cached_property
+    def result(self) -> codec.Codec:
+        """Writes and reads what the function returns."""
+        return codec.codec_of(self.types["return"])
+
+    @functools.cached_property
+    def plain_types(self) -> list[Any]:
+        """For each parameter the plain type whose values need no copy, else None."""
+        return [each if each in _PLAIN else None for each in self.positional]
+
     def normalise(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments in one form, so that ``f(1)`` and ``f(x=1)`` are the same call. Raises InputInvalid."""
         try:
@@ -121,6 +132,12 @@ class Signature(Generic[P, T]):
 
     def coerce(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Fresh, validated copies of the arguments: what a step does to them cannot reach workflow code."""
+        if not kwargs and len(args) <= len(self.plain_types):
+            for value, plain in zip(args, self.plain_types, strict=False):
+                if type(value) is not plain:
+                    break
+            else:
+                return args, kwargs
         types = self.positional
         names = list(self.parameters.parameters)
         fresh: list[Any] = []

@@ -20,13 +20,16 @@ _FITS: dict[type[Any], type[Any] | tuple[type[Any], ...]] = {
 }
 
 
+_STEP_ENDS = (events.StepCompleted, events.StepFailed)
+
+
 def fits(command: commands.Opened, event: events.Outcome) -> bool:
     """Whether ``event`` can be the outcome of ``command``: kind, name and input hash agree."""
-    if isinstance(event, events.StepCompleted | events.StepFailed):
+    if type(event) in _STEP_ENDS:
         return (
-            isinstance(command, commands.RunStep)
-            and command.step.name == event.name
-            and command.input_hash == event.input_hash
+            type(command) is commands.RunStep
+            and command.step.name == event.name  # type: ignore[union-attr]
+            and command.input_hash == event.input_hash  # type: ignore[union-attr]
         )
     return isinstance(command, _FITS.get(type(event), ()))
 
@@ -61,8 +64,13 @@ def step_outcome(future: Any, event: events.StepCompleted | events.StepFailed) -
     command: commands.RunStep = future.command
     step = command.step
     if isinstance(event, events.StepCompleted):
-        future.machine.undo.note(command, event.value)
-        future.set_result(_decoded(event.value, step.types["return"], event))
+        if step.undo is not None:
+            future.machine.undo.note(command, event.value)
+        try:
+            value = step.result.decode(event.value, "")
+        except InputInvalid as error:
+            raise _unfit(event.path, error) from error
+        future.set_result(value)
         return
     if event.in_doubt:
         future.machine.undo.left_in_doubt(command)
@@ -114,8 +122,12 @@ def _decoded(raw: bytes, annotation: Any, event: Any) -> Any:
     try:
         return codec.decode(raw, annotation, f"the recorded outcome at {event.path}")
     except InputInvalid as error:
-        raise Nondeterminism(
-            f"a recorded outcome at {event.path} that fits its type",
-            str(error),
-            "The type of the result changed. Give new fields a default, or deploy the old code again.",
-        ) from error
+        raise _unfit(event.path, error) from error
+
+
+def _unfit(path: str, error: InputInvalid) -> Nondeterminism:
+    return Nondeterminism(
+        f"a recorded outcome at {path} that fits its type",
+        str(error),
+        "The type of the result changed. Give new fields a default, or deploy the old code again.",
+    )

@@ -281,6 +281,7 @@ RECORDS = (
     Patched,
     Parked,
 )
+RECORD_TYPES = frozenset(RECORDS)
 TERMINALS = (RunCompleted, RunFailed, RunCancelled, RunContinued)
 
 PAYLOAD_FIELDS: dict[type[Any], str] = {

@@ -103,24 +103,27 @@ class Machine:
 
     def apply(self, event: events.AnyEvent) -> None:
         """Apply one event. Raises Nondeterminism if the code does not fit it, Stalled if the code does not yield."""
-        if isinstance(event, events.RECORDS):
+        kind = type(event)
+        if kind in events.RECORD_TYPES:
             return
         loop = self.loop
         if event.at > loop.now_us:
             loop.now_us = event.at
-        if isinstance(event, events.TERMINALS):
+        if self._ending is not None and kind not in events.TERMINALS:
+            self._settle_late(event)
+        elif kind is events.StepCompleted or kind is events.StepFailed:
+            self._deliver(event)  # type: ignore[arg-type]  # kind says what it is, and is quicker than isinstance
+        elif isinstance(event, events.TERMINALS):
             self._check_ending(event)
             return
-        if isinstance(event, events.RunStarted):
+        elif isinstance(event, events.RunStarted):
             self._start(event)
-        elif self.finished or self._ending is not None:
-            self._settle_late(event)
         elif isinstance(event, events.MessageReceived):
             self._receive(event)
         elif isinstance(event, events.CancelRequested):
             self._cancel_root(event.reason)
         else:
-            self._deliver(event)
+            self._deliver(event)  # type: ignore[arg-type]  # records are handled before
         self.loop.run_ready()
         if self._ending is not None and not self.finished:
             self._try_finish()

@@ -143,12 +143,11 @@ class Attempt:
 
     def encode(self, value: Any) -> bytes:
         step = self._command.step
-        what = f"the result of {step.label}"
-        annotation = step.types["return"]
+        result = step.result
         try:
-            raw = codec.encode(value, annotation, what)
-            if annotation is not Any:
-                codec.decode(raw, annotation, what)  # what replay will do must work now
+            raw = result.encode(value, f"the result of {step.label}")
+            if result.annotation is not Any:
+                result.decode(raw, f"the result of {step.label}")  # what replay will do must work now
         except CadenzaError as error:
             raise ResultInvalid(str(error)) from error
         return raw
