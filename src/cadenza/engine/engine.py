@@ -18,7 +18,7 @@ from cadenza.durable.versioning import ENGINE_FLAGS
 from cadenza.engine.clock import Clock, SystemClock
 from cadenza.engine.dispatch import new_run
 from cadenza.engine.environment import Environment
-from cadenza.engine.handle import RunHandle
+from cadenza.engine.handle import Ended, RunHandle
 from cadenza.engine.lease import FileLock, LeaseKeeper, new_owner
 from cadenza.engine.live import Feed, Live
 from cadenza.engine.memory import MemoryStore
@@ -79,8 +79,9 @@ class Engine:
         self._lock: FileLock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse: asyncio.TimerHandle | None = None
-        self._waiters: dict[str, list[asyncio.Future[RunRow]]] = {}
+        self._waiters: dict[str, list[asyncio.Future[Ended]]] = {}
         self._version = -1
+        self._nudged = False
 
     @classmethod
     def open(cls, location: str | Path = "cadenza.db", options: EngineOptions | None = None) -> Engine:
@@ -169,15 +170,19 @@ class Engine:
             self._version = version
             for run_id in list(self._waiters):
                 row = self.store.run(run_id)
-                if row is None or row.ended or row.status == "blocked":
-                    self._tell_waiters(run_id, row)
+                if row is None:
+                    self._fail_waiters(UnknownName("run", run_id), run_id)
+                elif (ended := self._how_ended(row)) is not None:
+                    self._tell_waiters(run_id, ended)
 
     def _nudge(self) -> None:
-        loop = self._loop
-        if loop is not None:
-            loop.call_soon(self._look_safely)
+        """Look at the store in the next round of the loop."""
+        if self._loop is not None and not self._nudged:
+            self._nudged = True
+            self._loop.call_soon(self._look_now)
 
-    def _look_safely(self) -> None:
+    def _look_now(self) -> None:
+        self._nudged = False
         if self._loop is not None:
             try:
                 self._look()
@@ -185,28 +190,31 @@ class Engine:
                 self._fail_waiters(error)
 
     def _run_ended(self, runner: Runner, end: End, error: Exception | None) -> None:
-        if end in ("ended", "blocked"):
-            self._tell_waiters(runner.row.run_id, self.store.run(runner.row.run_id))
+        run_id = runner.row.run_id
+        if run_id not in self._waiters:
+            return
+        if end == "ended":
+            self._tell_waiters(run_id, Ended(runner.last))
+        elif end == "blocked":
+            self._tell_waiters(run_id, Ended(None, runner.detail))
         elif end == "broken" and error is not None:
-            for waiter in self._waiters.pop(runner.row.run_id, ()):
-                if not waiter.done():
-                    waiter.set_exception(error)
+            self._fail_waiters(error, run_id)
 
-    def _tell_waiters(self, run_id: str, row: RunRow | None) -> None:
+    def _how_ended(self, row: RunRow) -> Ended | None:
+        if row.status == "blocked":
+            return Ended(None, row.detail)
+        return Ended(self.store.last_event(row.no)) if row.ended else None
+
+    def _tell_waiters(self, run_id: str, ended: Ended) -> None:
         for waiter in self._waiters.pop(run_id, ()):
-            if waiter.done():
-                continue
-            if row is None:
-                waiter.set_exception(UnknownName("run", run_id))
-            else:
-                waiter.set_result(row)
+            if not waiter.done():
+                waiter.set_result(ended)
 
-    def _fail_waiters(self, error: StoreError) -> None:
-        for waiters in self._waiters.values():
-            for waiter in waiters:
+    def _fail_waiters(self, error: Exception, run_id: str = "") -> None:
+        for each in [run_id] if run_id else list(self._waiters):
+            for waiter in self._waiters.pop(each, ()):
                 if not waiter.done():
                     waiter.set_exception(error)
-        self._waiters.clear()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -250,11 +258,10 @@ class Engine:
         started = events.RunStarted(
             at=self.clock.now(), run_id=new_run_id(), workflow=found.name, input=raw, flags=ENGINE_FLAGS
         )
-        new = new_run(started, priority, business_id=id, on_conflict=on_conflict)
         worker = self.worker
-        claim_now = worker is not None and worker.free_slots > 0 and not new.concurrency
-        if claim_now:
-            new = new_run(started, priority, business_id=id, on_conflict=on_conflict, owner=self.owner)
+        claim_now = worker is not None and worker.free_slots > 0 and not found.options.concurrency
+        owner = self.owner if claim_now else ""
+        new = new_run(started, priority, business_id=id, on_conflict=on_conflict, owner=owner)
         self._running()
         row, is_new = await perform(self.store, Create(new))
         if worker is not None:
@@ -291,15 +298,22 @@ class Engine:
         """All events of a run, all generations, in order."""
         return self.store.events(self.find(run_id).no)
 
-    async def ended(self, run_id: str) -> RunRow:
+    async def ended(self, run_id: str) -> Ended:
         """Wait until a run has ended or is blocked."""
         loop = self._running()
-        row = self.find(run_id)
-        if row.ended or row.status == "blocked":
-            return row
-        waiter: asyncio.Future[RunRow] = loop.create_future()
-        self._waiters.setdefault(row.run_id, []).append(waiter)
+        if run_id not in self._here:
+            row = self.find(run_id)
+            if (ended := self._how_ended(row)) is not None:
+                return ended
+            run_id = row.run_id
+        waiter: asyncio.Future[Ended] = loop.create_future()
+        self._waiters.setdefault(run_id, []).append(waiter)
         return await waiter
+
+    @property
+    def _here(self) -> set[str]:
+        """Ids of the runs that this process drives now: their end is told without a look at the store."""
+        return self.worker.run_ids if self.worker is not None else set()
 
     def is_settled(self, row: RunRow) -> bool:
         """Whether nothing will happen to a run unless somebody does something: it ended, is blocked, or only waits."""

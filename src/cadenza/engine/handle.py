@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+import msgspec
+
 from cadenza.durable import codec, events
 from cadenza.durable.define import WorkflowFunction, find_workflow
 from cadenza.engine.store import RunRow
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
     from cadenza.engine.engine import Engine
 
 T = TypeVar("T")
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How a run has ended: its last event, or None and a ``detail`` if it is blocked."""
+
+    last: events.AnyEvent | None
+    detail: str = ""
 
 
 class RunHandle(Generic[T]):
@@ -35,23 +44,22 @@ class RunHandle(Generic[T]):
             RunBlocked: it waits for a deploy or an operator.
             StoreError: the store failed this process.
         """
-        row = await self._engine.ended(self.run_id)
-        if row.status == "blocked":
-            raise RunBlocked(row.run_id, row.detail)
-        last = self._engine.journal(self.run_id)[-1]
-        match last:
+        ended = await self._engine.ended(self.run_id)
+        match ended.last:
             case events.RunCompleted(value=value):
-                return cast("T", codec.decode(value, self._output_type(row), f"the result of run {row.run_id}"))
+                return cast("T", codec.decode(value, self._output_type(), f"the result of run {self.run_id}"))
             case events.RunFailed(failure=failure):
-                raise RunFailed(row.run_id, failure)
+                raise RunFailed(self.run_id, failure)
             case events.RunCancelled(reason=reason):
-                raise RunCancelled(row.run_id, reason)
-            case _:
-                raise StoreCorrupt(row.run_id, f"the run is {row.status}, and its journal ends with {type(last).__name__}")
+                raise RunCancelled(self.run_id, reason)
+            case None:
+                raise RunBlocked(self.run_id, ended.detail)
+            case other:
+                raise StoreCorrupt(self.run_id, f"the run has ended, and its journal with {type(other).__name__}")
 
-    def _output_type(self, row: RunRow) -> Any:
+    def _output_type(self) -> Any:
         try:
-            workflow = self._workflow or find_workflow(row.workflow)
+            workflow = self._workflow or find_workflow(self.row.workflow)
         except UnknownName:
             return Any
         return workflow.output_type

@@ -241,6 +241,9 @@ class MemoryStore:
     def events(self, no: int, first_seq: int = 1) -> list[AnyEvent]:
         return self._journals[no][first_seq - 1 :]
 
+    def last_event(self, no: int) -> AnyEvent:
+        return self._journals[no][-1]
+
     def letters(self, no: int) -> list[Letter]:
         return list(self._inboxes[no])
 

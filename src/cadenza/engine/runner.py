@@ -77,6 +77,8 @@ class Runner:
         self._bytes = 0
         self._last_at = 0
         self._end: End = "ended"
+        self.last: events.AnyEvent | None = None
+        self.detail = ""
 
     # --- begin ----------------------------------------------------------------------------------------------------
 
@@ -352,6 +354,7 @@ class Runner:
 
     def _leave(self, end: End, change: Change, *last: events.AnyEvent) -> None:
         self._end, self.closing = end, True
+        self.last, self.detail = (last[0] if last else None), change.detail
         self.head += len(last)
         self._draft.events.extend(last)
         self._draft.change = change

@@ -234,6 +234,10 @@ class Store(Protocol):
         """A run's journal from ``first_seq`` on."""
         ...
 
+    def last_event(self, no: int) -> AnyEvent:
+        """The last event of a run's journal."""
+        ...
+
     def letters(self, no: int) -> list[Letter]:
         """What waits in a run's inbox, oldest first."""
         ...

@@ -36,6 +36,7 @@ class Worker:
     def __init__(self, env: Environment, locks: Path | None, on_end: Callable[[Runner, End, Exception | None], None]) -> None:
         self.env, self._locks, self._on_end = env, locks, on_end
         self.runners: dict[int, Runner] = {}
+        self.run_ids: set[str] = set()
         self.family: set[str] = set()
         self.draining = False
         self._claiming = False
@@ -115,22 +116,24 @@ class Worker:
         """Drive a run that this worker has claimed."""
         runner = Runner(self.env, row, self._ended)
         self.runners[row.no] = runner
+        self.run_ids.add(row.run_id)
         self._idle.clear()
         if self.draining:
             runner.draining = True
         runner.begin(journal)
 
     def _ended(self, runner: Runner, end: End, error: Exception | None) -> None:
-        no = runner.row.no
+        row, no = runner.row, runner.row.no
         self.runners.pop(no, None)
+        self.run_ids.discard(row.run_id)
         if end == "broken":
-            self._reclaim_later(runner.row, error)
+            self._reclaim_later(row, error)
         else:
             self._pauses.pop(no, None)
         if not self.runners:
             self._idle.set()
         self._on_end(runner, end, error)
-        if end != "broken":
+        if end != "broken" and (row.parent or row.concurrency or self.free_slots == 1):
             self.env.nudge()
 
     def _reclaim_later(self, row: RunRow, error: Exception | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import singledispatchmethod
 from typing import Any
 
 import apsw
@@ -27,14 +26,24 @@ class Operations:
         self._execute: Callable[..., Any] = connection.cursor().execute
         self._connection = connection
         self._sql = queries()
+        self._handlers: dict[type[Any], Callable[[Any], Any]] = {
+            store.Create: self._create,
+            store.Append: self._append,
+            store.Post: self._post,
+            store.Claim: self._claim,
+            store.Reclaim: self._reclaim,
+            store.Renew: self._renew,
+            store.Retire: self._retire,
+            store.Unblock: self._unblock,
+            store.Terminate: self._terminate,
+        }
 
-    @singledispatchmethod
-    def carry_out(self, operation: Any) -> Any:
-        raise TypeError(f"no operation: {operation!r}")
+    def carry_out(self, operation: store.Operation[Any]) -> Any:
+        """Carry out one operation. Raises CadenzaError if it is refused, before anything of it is written."""
+        return self._handlers[type(operation)](operation)
 
     # --- runs -----------------------------------------------------------------------------------------------------
 
-    @carry_out.register
     def _create(self, operation: store.Create) -> tuple[RunRow, bool]:
         new = operation.run
         row = self._find(new.started.run_id) or self._business(new.business_id)
@@ -77,10 +86,9 @@ class Operations:
             created_at=started.at,
         )
 
-    @carry_out.register
     def _append(self, operation: store.Append) -> None:
         no, now = operation.no, operation.now
-        epoch, owner, last = self._execute(self._sql["fence"], (no,)).fetchone()
+        epoch, owner, last = self._first("fence", no)
         head = (last or 0) & SEQ_MASK
         if epoch != operation.epoch or not owner:
             raise Fenced(no, operation.epoch, f"the epoch is {epoch} now, the owner {owner or 'nobody'}")
@@ -118,7 +126,7 @@ class Operations:
         row = self._row(no)
         status = change.status
         if status == "waiting" and (
-            (change.wake_at and change.wake_at <= now) or self._execute(self._sql["has_unread"], (no,)).fetchone()[0]
+            (change.wake_at and change.wake_at <= now) or self._first("has_unread", no)[0]
         ):
             status = "ready"
         self._execute(
@@ -135,7 +143,6 @@ class Operations:
 
     # --- letters --------------------------------------------------------------------------------------------------
 
-    @carry_out.register
     def _post(self, operation: store.Post) -> RunRow:
         posting = operation.posting
         row = self._find(posting.to) or self._business(posting.to)
@@ -152,7 +159,7 @@ class Operations:
             self._deliver(row, posting, now)
 
     def _deliver(self, row: RunRow, posting: store.Posting, now: int) -> None:
-        if posting.bounded and self._execute(self._sql["count_unread"], (row.no,)).fetchone()[0] >= INBOX_MAX:
+        if posting.bounded and self._first("count_unread", row.no)[0] >= INBOX_MAX:
             raise InboxFull(row.run_id, INBOX_MAX)
         event = encode_event(posting.event)
         self._execute(self._sql["insert_letter"], (row.no, posting.key or None, posting.generation, event))
@@ -161,7 +168,6 @@ class Operations:
 
     # --- owners ---------------------------------------------------------------------------------------------------
 
-    @carry_out.register
     def _claim(self, operation: store.Claim) -> list[RunRow]:
         now = operation.now
         self._execute(self._sql["promote_due"], (now,))
@@ -172,50 +178,47 @@ class Operations:
             self._execute(self._sql["delete_owner"], (owner,))
         chosen: list[int] = []
         admitted: dict[str, int] = {}
-        for no, run_id, epoch, concurrency, key in self._execute(self._sql["ready_runs"]):
+        ready = self._connection.cursor()
+        for no, run_id, epoch, concurrency, key in ready.execute(self._sql["ready_runs"]):
             if len(chosen) >= operation.limit:
                 break
             if only and run_id.partition(".")[0] not in only:
                 continue
             if concurrency and not epoch:
-                under_way = next(iter(self._connection.execute(self._sql["under_way"], (key,))))[0]
+                under_way = self._first("under_way", key)[0]
                 if under_way + admitted.get(key, 0) >= concurrency:
                     continue
                 admitted[key] = admitted.get(key, 0) + 1
             chosen.append(no)
-        taken = [RunRow(*self._execute(self._sql["take"], (operation.owner, no)).fetchone()) for no in chosen]
+        ready.close(True)
+        taken = [RunRow(*self._first("take", operation.owner, no)) for no in chosen]
         if taken:
             failpoint("in_claim")
         return taken
 
-    @carry_out.register
     def _reclaim(self, operation: store.Reclaim) -> RunRow | None:
-        found = self._execute(self._sql["reclaim"], (operation.no, operation.owner)).fetchone()
+        found = self._first("reclaim", operation.no, operation.owner)
         return None if found is None else RunRow(*found)
 
-    @carry_out.register
     def _renew(self, operation: store.Renew) -> None:
         owner = operation.owner
         self._execute(self._sql["renew"], (owner.owner, owner.host, owner.pid, owner.expires_at))
 
-    @carry_out.register
     def _retire(self, operation: store.Retire) -> None:
         self._execute(self._sql["free_runs"], (operation.now, operation.owner))
         self._execute(self._sql["delete_owner"], (operation.owner,))
 
-    @carry_out.register
     def _unblock(self, operation: store.Unblock) -> int:
         self._execute(self._sql["unblock"], (operation.now, operation.run_id))
         return self._connection.changes()
 
-    @carry_out.register
     def _terminate(self, operation: store.Terminate) -> bool:
         row = self._find(operation.run_id)
         if row is None:
             raise UnknownName("run", operation.run_id)
         if row.ended:
             return False
-        last = self._execute(self._sql["head"], (row.no,)).fetchone()[0]
+        last = self._first("head", row.no)[0]
         self._write(row.no, (last & SEQ_MASK) + 1, RunCancelled(at=operation.now, reason=operation.reason))
         self._execute(self._sql["bump_epoch"], (row.no,))
         change = store.Change("cancelled", ended_at=operation.now, detail=operation.reason)
@@ -227,13 +230,19 @@ class Operations:
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
+    def _first(self, name: str, *bindings: Any) -> Any:
+        """The first row, or None. The statement is run to its end: an open one would hold up the commit, or hold on to
+        an old snapshot, from which nothing can be written."""
+        rows = self._execute(self._sql[name], bindings).fetchall()
+        return rows[0] if rows else None
+
     def _row(self, no: int) -> RunRow:
-        return RunRow(*self._execute(self._sql["run_by_no"], (no,)).fetchone())
+        return RunRow(*self._first("run_by_no", no))
 
     def _find(self, run_id: str) -> RunRow | None:
-        found = self._execute(self._sql["run_by_id"], (run_id,)).fetchone()
+        found = self._first("run_by_id", run_id)
         return None if found is None else RunRow(*found)
 
     def _business(self, business_id: str) -> RunRow | None:
-        found = self._execute(self._sql["run_by_business_id"], (business_id,)).fetchone()
+        found = self._first("run_by_business_id", business_id)
         return None if found is None else RunRow(*found)

@@ -39,6 +39,10 @@ INSERT INTO blob (hash, body) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING
 SELECT journal.event, blob.body FROM journal LEFT JOIN blob ON blob.hash = journal.blob
 WHERE journal.id >= ? AND journal.id < ? ORDER BY journal.id
 
+-- name: last_event
+SELECT journal.event, blob.body FROM journal LEFT JOIN blob ON blob.hash = journal.blob
+WHERE journal.id >= ? AND journal.id < ? ORDER BY journal.id DESC LIMIT 1
+
 -- name: change_run
 UPDATE run SET status = ?, owner = ?, ready_at = ?, wake_at = ?, detail = ?, ended_at = ?, generation = ?, first_seq = ?
 WHERE no = ?

@@ -53,7 +53,12 @@ class SQLiteStore:
             return self._reader.execute(self._sql[name], bindings).fetchall()
 
     def events(self, no: int, first_seq: int = 1) -> list[AnyEvent]:
-        rows = self._all("load_events", (no << SEQ_BITS | first_seq, (no + 1) << SEQ_BITS))
+        return self._decoded(no, self._all("load_events", (no << SEQ_BITS | first_seq, (no + 1) << SEQ_BITS)))
+
+    def last_event(self, no: int) -> AnyEvent:
+        return self._decoded(no, self._all("last_event", (no << SEQ_BITS, (no + 1) << SEQ_BITS)))[0]
+
+    def _decoded(self, no: int, rows: list[Any]) -> list[AnyEvent]:
         try:
             return [_joined(decode_event(event), body) for event, body in rows]
         except msgspec.MsgspecError as error:
