@@ -56,7 +56,7 @@ def new_run_id() -> str:
     for _ in range(9):
         stamp, digit = divmod(stamp, 32)
         text = DIGITS[digit] + text
-    return text[1:] + "".join(secrets.choice(DIGITS) for _ in range(5))
+    return text[1:] + "".join(DIGITS[byte & 31] for byte in secrets.token_bytes(5))
 
 
 class Engine:
@@ -168,7 +168,7 @@ class Engine:
             self.worker.look()
         if self._waiters and (version := self.store.version()) != self._version:
             self._version = version
-            for run_id in list(self._waiters):
+            for run_id in self._waiters.keys() - self._here:
                 row = self.store.run(run_id)
                 if row is None:
                     self._fail_waiters(UnknownName("run", run_id), run_id)

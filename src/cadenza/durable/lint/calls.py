@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 from cadenza.durable.lint import rules
 from cadenza.durable.lint.names import COMPREHENSIONS, FUNCTIONS, FunctionNode, Origin, Scope, elements
-from cadenza.durable.lint.origins import CONTEXT, COROUTINE, Origins
+from cadenza.durable.lint.origins import Origins
 from cadenza.durable.lint.reader import Hit, Reader, text
 from cadenza.durable.lint.rules import Severity, Target
+from cadenza.durable.lint.values import CONTEXT, COROUTINE
 
 MADE_A_STEP = re.compile(r"cadenza\.(\w+\.)*(step|agent)(\(\)){1,2}")  # charge = step(effect="read")(function)
 PLAIN_VALUES = {f"builtins.{name}" for name in ("int", "float", "str", "bool")}

@@ -9,6 +9,7 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from cadenza.durable.lint.calls import CallReader, imported_steps
 from cadenza.durable.lint.flow import FlowReader
@@ -22,6 +23,7 @@ from cadenza.durable.lint.state import StateReader
 CONSTRUCTORS = ("__new__", "__init__", "__post_init__", "model_post_init")
 IGNORE = re.compile(r"#\s*cadenza:\s*ignore\[([^\]]*)\]\s*(.*)")
 NEWLINE = re.compile(r"\r\n|\r|\n")
+Ignored: TypeAlias = dict[int, tuple[set[str], bool]]  # by line: the rules that a comment names; does it give a reason?
 
 
 @dataclass(frozen=True, order=True)
@@ -76,9 +78,13 @@ def check_source(source: str, filename: str) -> list[Finding]:
     except RecursionError:
         return [Finding(filename, 1, 1, SYNTAX.id, "too deeply nested to be read: split the expression")]
     lines = NEWLINE.split(source)
-    ignored = _ignored(source)
-    found = {_finding(hit, where, filename, lines) for hit, where in places if not _is_ignored(hit, ignored)}
-    return sorted(_explain_ignored(each, ignored) for each in found)
+    ignored = _ignored(lines)
+    found: dict[tuple[int, int, str], Finding] = {}
+    for hit, where in places:
+        if not _is_ignored(hit, ignored):
+            place = (hit.node.lineno, hit.node.col_offset, hit.rule.id)
+            found.setdefault(place, _finding(hit, where, filename, lines, ignored))
+    return sorted(found.values())
 
 
 def _read(tree: ast.Module) -> Iterator[tuple[Hit, str]]:
@@ -147,34 +153,28 @@ def _qualified(node: FunctionNode | ast.ClassDef, origins: Origins) -> str:
     return f"{outer}{node.name}"
 
 
-def _finding(hit: Hit, where: str, filename: str, lines: list[str]) -> Finding:
+def _finding(hit: Hit, where: str, filename: str, lines: list[str], ignored: Ignored) -> Finding:
     line = lines[hit.node.lineno - 1] if hit.node.lineno <= len(lines) else ""
     column = len(line.encode()[: hit.node.col_offset].decode(errors="replace")) + 1
     message = f"{hit.what} in {where} {hit.rule.why}: {hit.instead or hit.rule.instead}"
+    if hit.rule.id in ignored.get(hit.node.lineno, ((), False))[0]:
+        message += f" (to ignore it, give the reason after ignore[{hit.rule.id}])"
     return Finding(filename, hit.node.lineno, column, hit.rule.id, message, hit.severity or hit.rule.severity)
 
 
-def _ignored(source: str) -> dict[int, tuple[set[str], bool]]:
-    """Lines with an ignore comment: the rules it names, and whether it gives a reason."""
-    found: dict[int, tuple[set[str], bool]] = {}
-    if "ignore[" not in source:
+def _ignored(lines: list[str]) -> Ignored:
+    """The ignore comments. Tokens are read only where there may be one: they are slow."""
+    found: Ignored = {}
+    if not any(IGNORE.search(line) for line in lines):
         return found
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
         if token.type == tokenize.COMMENT and (match := IGNORE.search(token.string)):
             found[token.start[0]] = ({each.strip() for each in match[1].split(",")}, bool(match[2].strip()))
     return found
 
 
-def _is_ignored(hit: Hit, ignored: dict[int, tuple[set[str], bool]]) -> bool:
+def _is_ignored(hit: Hit, ignored: Ignored) -> bool:
     """The comment stands on the line where the code begins; for an expression also where it ends."""
     lines = {hit.node.lineno, hit.node.end_lineno} if isinstance(hit.node, ast.expr) else {hit.node.lineno}
     comments = (ignored[line] for line in lines if line in ignored)
     return any(hit.rule.id in named and reason for named, reason in comments)
-
-
-def _explain_ignored(finding: Finding, ignored: dict[int, tuple[set[str], bool]]) -> Finding:
-    named, _ = ignored.get(finding.line, (set[str](), False))
-    if finding.rule not in named:
-        return finding
-    message = f"{finding.message} (to ignore it, give the reason after ignore[{finding.rule}])"
-    return Finding(finding.file, finding.line, finding.column, finding.rule, message, finding.severity)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 
 from cadenza.durable.lint.flow import has_await
 from cadenza.durable.lint.names import COMPREHENSIONS, Comprehension, elements
-from cadenza.durable.lint.origins import SET, Origins
+from cadenza.durable.lint.origins import Origins
 from cadenza.durable.lint.reader import Hit, Reader, text
 from cadenza.durable.lint.rules import ORDER_FREE, ORDERED_BY_INPUT, ORDERED_METHODS, PATTERNS, SET_ORDER
+from cadenza.durable.lint.values import SET
 
 PASSES_ORDER_ON = {"builtins.list", "builtins.tuple", "builtins.iter", "builtins.map", "builtins.filter"}
+TASK_METHODS = {"cancel", "cancelled", "done", "result", "exception", "add_done_callback"}
 
 
 class OrderReader(Reader):
@@ -22,7 +25,9 @@ class OrderReader(Reader):
 
     def look(self, node: ast.AST) -> None:
         match node:
-            case ast.For(iter=value) | ast.YieldFrom(value=value) | ast.FormattedValue(value=value):
+            case ast.For() if not _are_tasks(node.target, node.body):
+                self._takes_order(node.iter)
+            case ast.YieldFrom(value=value) | ast.FormattedValue(value=value):
                 self._takes_order(value)
             case ast.AugAssign(op=ast.Add(), value=value):
                 self._takes_order(value)
@@ -48,10 +53,13 @@ class OrderReader(Reader):
     def _comprehension(self, node: Comprehension) -> None:
         tests = [test for generator in node.generators for test in generator.ifs]
         is_free = isinstance(node, ast.SetComp) or node in self._free
-        if not is_free or has_await([*elements(node), *tests]):
-            self._takes_order(node.generators[0].iter)
+        parts = [*elements(node), *tests]
+        if not is_free or has_await(parts):
+            first, *others = node.generators
+            if not _are_tasks(first.target, parts):
+                self._takes_order(first.iter)
             with self.inside(self.origins.names.scopes[node]):
-                self._takes_order(*(generator.iter for generator in node.generators[1:]))
+                self._takes_order(*(each.iter for each in others if not _are_tasks(each.target, parts)))
 
     def _call(self, node: ast.Call) -> None:
         origin = self.of(node.func)
@@ -76,3 +84,19 @@ def _unpacks(target: ast.expr) -> bool:
     return isinstance(target, ast.Tuple | ast.List) and (
         len(target.elts) > 1 or any(isinstance(each, ast.Starred) for each in target.elts)
     )
+
+
+def _are_tasks(target: ast.expr, parts: Sequence[ast.AST]) -> bool:
+    """Does the code treat what it iterates over as tasks, which have an order: ``await task``, ``task.cancel()``?"""
+    if not isinstance(target, ast.Name):
+        return False
+    for node in (each for part in parts for each in ast.walk(part)):
+        match node:
+            case ast.Await(value=ast.Name(id=name)) if name == target.id:
+                return True
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) if name == target.id:
+                if method in TASK_METHODS:
+                    return True
+            case _:
+                pass
+    return False

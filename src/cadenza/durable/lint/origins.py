@@ -19,34 +19,21 @@ from cadenza.durable.lint.names import (
     is_builtin,
     parameters,
 )
+from cadenza.durable.lint.values import (
+    CONTEXT,
+    COROUTINE,
+    PATH,
+    SET,
+    TASK_SET,
+    TASKS,
+    either,
+    generic_class,
+    is_view,
+    same,
+)
 
-SET = "builtins.set()"
-TASK_SET = "builtins.set() of tasks"  # tasks hash by creation order: iterating is deterministic
-PATH = "pathlib.Path()"
-CONTEXT = "cadenza.Context()"
-COROUTINE = "types.CoroutineType()"
 FOLLOWED_MAX = 40  # assignments from one name to the next
 KINDS = ("workflow", "step", "agent")
-
-_SET_METHODS = ("union", "intersection", "difference", "symmetric_difference", "copy")
-_SET_TYPES = ("typing.Set", "typing.FrozenSet", "typing.AbstractSet", "typing.MutableSet", "collections.abc.Set")
-_PATH_METHODS = (
-    "with_suffix", "with_name", "with_stem", "joinpath", "absolute", "resolve", "expanduser", "relative_to", "rename",
-    "replace",
-)  # fmt: skip
-_SAME = {
-    "builtins.frozenset()": SET,
-    "collections.abc.MutableSet()": SET,
-    **{f"{each}()": SET for each in _SET_TYPES},
-    **{f"{SET}.{each}()": SET for each in _SET_METHODS},
-    **{f"builtins.set.{each}()": SET for each in _SET_METHODS},
-    "pathlib.PosixPath()": PATH,
-    "pathlib.Path.cwd()": PATH,
-    "pathlib.Path.home()": PATH,
-    f"{PATH}.parent": PATH,
-    **{f"{PATH}.{each}()": PATH for each in _PATH_METHODS},
-}
-_TASKS = ("asyncio.Task", "asyncio.Future")
 
 
 class Origins:
@@ -66,19 +53,18 @@ class Origins:
                 return self._attribute(self.of(node.value, scope), node.attr)
             case ast.Call():
                 return self._call(node, scope)
-            case ast.Subscript():  # list[int](…): the same class
-                base = self.of(node.value, scope)
-                return base if isinstance(base, str) and "()" not in base else None
+            case ast.Subscript():
+                return generic_class(self.of(node.value, scope))
             case ast.Await():
                 return self._awaited(node.value, scope)
             case ast.NamedExpr():
                 return self.of(node.value, scope)
             case ast.IfExp():
-                return _either(self.of(node.body, scope), self.of(node.orelse, scope))
+                return either(self.of(node.body, scope), self.of(node.orelse, scope))
             case ast.BoolOp():
                 first, *others = (self.of(each, scope) for each in node.values)
                 for other in others:
-                    first = _either(first, other)
+                    first = either(first, other)
                 return first
             case ast.BinOp():
                 return self._operation(node, scope)
@@ -124,19 +110,24 @@ class Origins:
         return None
 
     def context_method(self, node: ast.Call, scope: Scope) -> str | None:
-        """``step`` for ``ctx.step(…)``, and so on."""
+        """``step`` for ``ctx.step(…)``, and so on; also for ``self.ctx.step(…)``, whatever that is."""
         origin = self.of(node.func, scope)
-        return origin.removeprefix(f"{CONTEXT}.") if isinstance(origin, str) and origin.startswith(CONTEXT) else None
+        if isinstance(origin, str):
+            return origin.removeprefix(f"{CONTEXT}.") if origin.startswith(f"{CONTEXT}.") else None
+        if origin is None and isinstance(node.func, ast.Attribute):
+            receiver = node.func.value
+            name = receiver.attr if isinstance(receiver, ast.Attribute) else getattr(receiver, "id", "")
+            return node.func.attr if name in ("ctx", "_ctx") else None
+        return None
 
     def is_task(self, node: ast.expr, scope: Scope) -> bool:
         """Is it a task or a future: something that hashes by the order of its creation?"""
         match node:
             case ast.Name():
                 owner = scope.owner(node.id)
-                values = [each.value for each in owner.bindings[node.id]] if owner else []
-                return bool(values) and all(
-                    isinstance(value, ast.Call) and owner is not None and self.is_task(value, owner) for value in values
-                )
+                bindings = _candidates(node, scope, owner) if owner else []
+                values = [each.value for each in bindings]
+                return bool(values) and all(isinstance(each, ast.Call) and self.is_task(each, scope) for each in values)
             case ast.Call(func=ast.Attribute(attr="create_task" | "ensure_future")):
                 return True
             case ast.Call():
@@ -146,6 +137,25 @@ class Origins:
                     "asyncio.ensure_future",
                     "asyncio.gather",
                     "asyncio.shield",
+                )
+            case _:
+                return False
+
+    def holds_tasks(self, node: ast.expr, scope: Scope) -> bool:
+        """Is it a collection of tasks?"""
+        match node:
+            case ast.Set() | ast.List() | ast.Tuple():
+                return all(self.is_task(each, scope) for each in node.elts)
+            case ast.SetComp() | ast.ListComp() | ast.GeneratorExp():
+                return self.is_task(node.elt, self.names.scopes[node])
+            case ast.Call(func=ast.Name(id="map"), args=[function, *_]):
+                return self.of(function, scope) in ("asyncio.create_task", "asyncio.ensure_future")
+            case ast.Name():
+                owner = scope.owner(node.id)
+                values = [each.value for each in _candidates(node, scope, owner)] if owner else []
+                return bool(values) and all(
+                    value is not None and not isinstance(value, ast.Name) and self.holds_tasks(value, scope)
+                    for value in values
                 )
             case _:
                 return False
@@ -177,11 +187,7 @@ class Origins:
             if is_builtin(node.id):
                 return f"builtins.{node.id}"
             return f"{self.names.stars[0]}.{node.id}" if len(self.names.stars) == 1 else None
-        found = owner.bindings[node.id]
-        above = [each for each in found if each.end <= (node.lineno, node.col_offset)]
-        if owner is scope.frame and above:
-            return self._binding(node.id, max(above, key=lambda each: each.end), owner)
-        origins = {self._binding(node.id, each, owner) for each in found if not _is_none(each.value)}
+        origins = {self._binding(node.id, each, owner) for each in _candidates(node, scope, owner)}
         return origins.pop() if len(origins) == 1 else None
 
     def _binding(self, name: str, binding: Binding, owner: Scope) -> Origin | None:
@@ -210,13 +216,15 @@ class Origins:
         return origin
 
     def _collects_tasks(self, name: str, owner: Scope) -> bool:
-        """Is everything that ``name.add(…)`` is called with a task?"""
+        """Is everything that ``name.add(…)`` and ``name.update(…)`` are called with a task?"""
         added: list[bool] = []
         for scope, call in self.names.calls:
             match call:
-                case ast.Call(func=ast.Attribute(value=ast.Name(id=found), attr="add"), args=[value]):
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id=found), attr=("add" | "update") as how), args=[value]
+                ):
                     if found == name and scope.owner(name) is owner:
-                        added.append(self.is_task(value, scope))
+                        added.append(self.is_task(value, scope) if how == "add" else self.holds_tasks(value, scope))
                 case _:
                     pass
         return bool(added) and all(added)
@@ -230,7 +238,7 @@ class Origins:
     def _attribute(self, base: Origin | None, attribute: str) -> Origin | None:
         match base:
             case str():
-                return _same(f"{base}.{attribute}")
+                return same(f"{base}.{attribute}")
             case Instance(cls) | (ast.ClassDef() as cls):
                 return self.member(cls, attribute)
             case _:
@@ -239,6 +247,8 @@ class Origins:
     def _call(self, node: ast.Call, scope: Scope) -> Origin | None:
         made_by = self.of(node.func, scope)
         match made_by:
+            case "builtins.set" | "builtins.frozenset" if node.args and self.holds_tasks(node.args[0], scope):
+                return TASK_SET
             case str() | ast.ClassDef():
                 return self._instance(made_by)
             case ast.AsyncFunctionDef():
@@ -266,16 +276,14 @@ class Origins:
             case ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor():
                 if TASK_SET in (left, right):
                     return TASK_SET
-                return SET if SET in (left, right) or _is_view(node.left) or _is_view(node.right) else None
+                return SET if SET in (left, right) or is_view(node.left) or is_view(node.right) else None
             case _:
                 return left if left == right else None
 
     def _literal(self, node: ast.expr, scope: Scope) -> Origin | None:
         match node:
-            case ast.Set():
-                return TASK_SET if all(self.is_task(each, scope) for each in node.elts) else SET
-            case ast.SetComp():
-                return TASK_SET if self.is_task(node.elt, self.names.scopes[node]) else SET
+            case ast.Set() | ast.SetComp():
+                return TASK_SET if self.holds_tasks(node, scope) else SET
             case ast.List() | ast.ListComp():
                 return "builtins.list()"
             case ast.Dict() | ast.DictComp():
@@ -298,38 +306,27 @@ class Origins:
                 made = self._instance(base)
         if made == SET:
             element = inner[0].value if isinstance(inner[0], ast.Subscript) else inner[0]
-            return TASK_SET if self.of(element, scope) in _TASKS else SET
+            return TASK_SET if self.of(element, scope) in TASKS else SET
         return made
 
     def _instance(self, cls: Origin | None) -> Origin | None:
         match cls:
             case str():
-                return _same(f"{cls}()")
+                return same(f"{cls}()")
             case ast.ClassDef():
                 return Instance(cls)
             case _:
                 return None
 
 
-def _same(origin: str) -> str:
-    """One name for what counts as the same: every way to a Context, to a set, to a path."""
-    if origin.startswith("cadenza.") and origin.endswith(".Context()"):
-        return CONTEXT
-    return _SAME.get(origin, origin)
-
-
-def _either(first: Origin | None, second: Origin | None) -> Origin | None:
-    return SET if SET in (first, second) else first if first == second else None
+def _candidates(node: ast.Name, scope: Scope, owner: Scope) -> list[Binding]:
+    """The bindings that may have given the name its value where ``node`` stands."""
+    found = owner.bindings[node.id]
+    above = [each for each in found if each.end <= (node.lineno, node.col_offset)]
+    if owner is scope.frame and above:
+        return [max(above, key=lambda each: each.end)]
+    return [each for each in found if not _is_none(each.value)]
 
 
 def _is_none(node: ast.expr | None) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
-
-
-def _is_view(node: ast.expr) -> bool:
-    """``mapping.keys()``, which makes a set of its operators."""
-    match node:
-        case ast.Call(func=ast.Attribute(attr="keys" | "items"), args=[], keywords=[]):
-            return True
-        case _:
-            return False

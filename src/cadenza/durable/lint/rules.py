@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cadenza.durable.lint.origins import PATH
+from cadenza.durable.lint.values import PATH
 
 Severity = Literal["error", "warning"]
 

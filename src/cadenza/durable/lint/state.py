@@ -7,7 +7,7 @@ import ast
 from cadenza.durable.lint.reader import Hit, Reader, text
 from cadenza.durable.lint.rules import CONTAINERS, COUNTERS, GLOBALS, MUTATORS, VALUES
 
-PASSES_ON = {"setdefault", "get"}  # CACHE.setdefault(key, []).append(…) changes CACHE
+PASSES_ON = {"get"}  # CACHE.get(key).append(…) changes CACHE
 
 
 class StateReader(Reader):
@@ -34,7 +34,7 @@ class StateReader(Reader):
         self.hits.append(Hit(node, GLOBALS, what))
 
     def _root(self, node: ast.expr) -> ast.Name | None:
-        """The module's own name at the left end of ``NAME.attribute[key].setdefault(…)``."""
+        """The module's own name at the left end of ``NAME.attribute[key].get(…)``."""
         match node:
             case ast.Name():
                 return node if self.scope.owner(node.id) is self.scope.module else None

@@ -1,7 +1,7 @@
 """Group commit: one thread takes everything that is queued into one transaction.
 
-An operation that is refused (a stale owner, a taken id) fails alone: it is checked before it writes anything. If the
-transaction itself fails (disk full), all of its operations fail, and none is written.
+An operation that is refused (a stale owner, a taken id) fails alone, and nothing of it is written. If the transaction
+itself fails (disk full), all of its operations fail, and none is written.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ from cadenza.errors import CadenzaError, StoreError
 BATCH_MAX = 1_024
 Queued = tuple[Operation[Any], Done, bool]
 Settled = tuple[Done, Any, Exception | None]
+
+
+class Spoilt(Exception):
+    """The operation at ``index`` of the batch failed after it had written: the transaction is begun anew without it."""
+
+    def __init__(self, index: int, problem: Exception) -> None:
+        self.index, self.problem = index, problem
+        super().__init__(index)
 
 
 class Writer:
@@ -72,27 +80,48 @@ class Writer:
                 return
 
     def _commit(self, batch: list[Queued]) -> list[tuple[Any, Exception | None]]:
-        connection = self._connection
+        """The batch's results, from one transaction; without the operations that failed after they had written."""
+        spoilt: dict[int, Exception] = {}
         try:
             with self._turnstile:
-                connection.execute("BEGIN IMMEDIATE")
-                results = [self._carry_out(operation) for operation, _, _ in batch]
-                failpoint("before_commit")
-                connection.execute("COMMIT")
-                failpoint("after_commit")
-            return results
+                while True:
+                    try:
+                        return self._transact(batch, spoilt)
+                    except Spoilt as each:
+                        spoilt[each.index] = each.problem
         except (apsw.Error, OSError) as error:
+            problem = explain(error, self._path)
+            return [(None, problem)] * len(batch)
+
+    def _transact(self, batch: list[Queued], spoilt: dict[int, Exception]) -> list[tuple[Any, Exception | None]]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            results = [
+                (None, spoilt[index]) if index in spoilt else self._carry_out(index, operation)
+                for index, (operation, _, _) in enumerate(batch)
+            ]
+            failpoint("before_commit")
+            connection.execute("COMMIT")
+            failpoint("after_commit")
+        finally:
             if connection.in_transaction:
                 with contextlib.suppress(apsw.Error):
                     connection.execute("ROLLBACK")
-            problem = explain(error, self._path) if isinstance(error, apsw.Error) else StoreError(str(error))
-            return [(None, problem)] * len(batch)
+        return results
 
-    def _carry_out(self, operation: Operation[Any]) -> tuple[Any, Exception | None]:
+    def _carry_out(self, index: int, operation: Operation[Any]) -> tuple[Any, Exception | None]:
+        connection = self._connection
+        before = connection.total_changes()
         try:
             return self._operations.carry_out(operation), None
-        except CadenzaError as error:
-            return None, error
+        except (apsw.Error, OSError):
+            raise
+        except Exception as error:
+            problem = error if isinstance(error, CadenzaError) else unforeseen(operation, error)
+            if connection.total_changes() == before:
+                return None, problem
+            raise Spoilt(index, problem) from error
 
     def _settle(self, results: list[tuple[Any, Exception | None]], batch: list[Queued]) -> None:
         later: list[Settled] = []
@@ -104,6 +133,11 @@ class Writer:
         if later and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 self._loop.call_soon_threadsafe(_tell, later)
+
+
+def unforeseen(operation: Operation[Any], error: Exception) -> StoreError:
+    """An operation that cannot be carried out at all: the writer goes on without it."""
+    return StoreError(f"{type(operation).__name__} could not be written ({type(error).__name__}: {error})")
 
 
 def _tell(settled: list[Settled]) -> None:
