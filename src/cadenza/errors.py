@@ -35,6 +35,7 @@ Engine signals derive from BaseException, so that ``except Exception`` in workfl
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -309,6 +310,10 @@ class Fenced(StoreError):
         return f"run {self.run} is no longer owned in epoch {self.epoch}: {self.detail}"
 
 
+DISK_FULL, MAKE_ROOM = "the disk is full", "Free some space and start again: runs go on where they were."
+READ_ONLY, WRITABLE = "it is read-only", "Give this user the right to write to it and to its folder."
+
+
 class StoreUnavailable(StoreError):
     """The database cannot be used now (disk full, read-only, locked). What was accepted before is safe."""
 
@@ -316,22 +321,35 @@ class StoreUnavailable(StoreError):
         self.where, self.problem, self.hint = where, problem, hint
         super().__init__(where, problem, hint)
 
+    @classmethod
+    def because(cls, error: OSError, where: str) -> StoreUnavailable:
+        """What the operating system's ``error`` means for the database at ``where``."""
+        where = str(error.filename or where)
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                return cls(where, DISK_FULL, MAKE_ROOM)
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                return cls(where, READ_ONLY, WRITABLE)
+            case _:
+                return cls(where, (error.strerror or str(error)).lower(), "Check the path and the disk, then start again.")
+
     def __str__(self) -> str:
         return f"{self.where}: {self.problem}. Nothing that was accepted is lost. {self.hint}"
 
 
 class StoreCorrupt(StoreError):
-    """The file is damaged."""
+    """The file is damaged, or no database at all."""
 
-    def __init__(self, where: str, problem: str) -> None:
+    def __init__(self, where: str, problem: str, hint: str = "") -> None:
         self.where, self.problem = where, problem
+        self.hint = hint or (
+            "Stop its workers and copy the file. Then restore a backup, or save what can be read: "
+            f"sqlite3 {where} .recover | sqlite3 recovered.db"
+        )
         super().__init__(where, problem)
 
     def __str__(self) -> str:
-        return (
-            f"{self.where} is damaged: {self.problem}. It was not changed. "
-            "Restore a backup, or save what can be read with: sqlite3 FILE .recover | sqlite3 NEW"
-        )
+        return f"{self.where}: {self.problem}. {self.hint}"
 
 
 class StoreVersion(StoreError):

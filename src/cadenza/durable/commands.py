@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from cadenza.durable.define import StepFunction
-from cadenza.durable.events import Carried
 from cadenza.durable.failure import Failure
 from cadenza.durable.human import HumanTask
 
@@ -103,7 +102,6 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 class Continued(msgspec.Struct, frozen=True):
     input: bytes
-    carried: Carried
 
 
 class Blocked(msgspec.Struct, frozen=True):

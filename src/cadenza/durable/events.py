@@ -35,11 +35,12 @@ class Letter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What ``continue_as_new`` takes along besides its input: unread messages, the undo stack, children's ends."""
+    """What ``continue_as_new`` takes along besides its input: unread messages, undo stack, children's ends, a cancellation."""
 
     letters: tuple[Letter, ...] = ()
     undo: tuple[Undo, ...] = ()
     children: tuple[ChildEnded, ...] = ()
+    cancel: str | None = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):

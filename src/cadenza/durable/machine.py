@@ -34,13 +34,23 @@ from cadenza.errors import (
     CadenzaError,
     CompensationError,
     ContinuedAsNew,
+    DefinitionError,
     Evicted,
+    InputInvalid,
     Nondeterminism,
+    NotSerialisable,
+    PayloadTooLarge,
+    UnknownName,
+    UsageError,
     WorkflowBug,
 )
 
 if TYPE_CHECKING:
     from cadenza.durable.context import Context
+
+
+MISTAKES = (WorkflowBug, DefinitionError, UnknownName, NotSerialisable, PayloadTooLarge)
+"""Errors that a deploy mends: they block the run, where other exceptions fail it (ADR 0006)."""
 
 
 class OutcomeFuture(DurableFuture):
@@ -145,6 +155,9 @@ class Machine:
         variables = Variables()
         variables.run(current_branch.set, Branch("", f"{event.run_id}:{event.generation}"))
         self._root = self.loop.spawn(self._main(Context(self), event.input), variables, "root")
+        if carried.cancel is not None:
+            self.loop.run_ready()
+            self._cancel_root(carried.cancel)
 
     async def _main(self, ctx: Context, raw_input: bytes) -> None:
         try:
@@ -161,15 +174,17 @@ class Machine:
         try:
             arguments: list[Any] = [ctx]
             if workflow.takes_input:
-                arguments.append(codec.decode(raw_input, workflow.input_type, f"the input of {workflow.label}"))
+                arguments.append(_decode_input(workflow, raw_input))
             result = await workflow.fn(*arguments)
             return commands.Completed(codec.encode(result, workflow.output_type, f"the result of {workflow.label}"))
         except Evicted:
             raise
         except ContinuedAsNew as again:
-            raw = workflow.encode_input(again.state)
-            return commands.Continued(raw, self._carry())
-        except WorkflowBug as bug:
+            try:
+                return commands.Continued(workflow.encode_input(again.state))
+            except UsageError as bug:
+                return commands.Blocked(str(bug), bug)
+        except MISTAKES as bug:
             return commands.Blocked(str(bug), bug)
         except asyncio.CancelledError as error:
             failure, reason = None, self.cancel_reason
@@ -196,9 +211,10 @@ class Machine:
             return commands.Cancelled(ending.reason, failure)
         return commands.Failed(Failure(failure.type, failure.message, failure.details, cause=ending.failure))
 
-    def _carry(self) -> events.Carried:
+    def carry(self) -> events.Carried:
+        """What the next generation takes along, once this one has finished."""
         letters = tuple(letter for box in self.letters.values() for letter in box)
-        return events.Carried(letters, self.undo.entries(), tuple(self.ended_children.values()))
+        return events.Carried(letters, self.undo.entries(), tuple(self.ended_children.values()), self.cancel_reason)
 
     def _cancel_root(self, reason: str) -> None:
         if self.cancel_reason is None and self._root is not None and not self._root.done():
@@ -236,7 +252,13 @@ class Machine:
             future.deliver(future, event)
 
     def _settle_late(self, event: events.AnyEvent) -> None:
-        """An outcome that was on its way when workflow code ended."""
+        """An outcome that was on its way when workflow code ended; the next generation, if there is one, takes it along."""
+        if isinstance(event, events.MessageReceived):
+            self.letters.setdefault(event.name, deque()).append(events.Letter(event.name, event.value, event.sender))
+        elif isinstance(event, events.CancelRequested):
+            self.cancel_reason = self.cancel_reason if self.cancel_reason is not None else event.reason
+        elif isinstance(event, events.ChildEnded):
+            self.ended_children[event.run_id] = event
         path = getattr(event, "path", "")
         future = self.open.pop(path, None)
         if future is not None:
@@ -402,4 +424,12 @@ def _holds_bug(error: BaseException) -> CadenzaError | None:
     if isinstance(error, BaseExceptionGroup):
         found = (_holds_bug(each) for each in error.exceptions)  # pyright: ignore[reportUnknownVariableType]
         return next((each for each in found if each), None)
-    return error if isinstance(error, WorkflowBug) else None
+    return error if isinstance(error, MISTAKES) else None
+
+
+def _decode_input(workflow: WorkflowFunction[..., Any], raw: bytes) -> Any:
+    what = f"the input of {workflow.label}"
+    try:
+        return codec.decode(raw, workflow.input_type, what)
+    except InputInvalid as error:
+        raise Nondeterminism("an input that fits its type", str(error), "The type of the input changed.") from error

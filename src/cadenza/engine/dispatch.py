@@ -185,7 +185,8 @@ class Dispatcher:
                     at=now, path=row.parent_path, run_id=row.run_id, status="cancelled", failure=failure
                 )
                 change = Change("cancelled", ended_at=now, detail=str(failure) if failure else reason)
-            case commands.Continued(input=raw, carried=carried):
+            case commands.Continued(input=raw):
+                carried = runner.machine.carry()
                 generation = runner.machine.generation + 1
                 started = events.RunStarted(
                     at=now,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
+import random
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -49,29 +48,38 @@ GRACE_S = 10.0
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
-def new_run_id() -> str:
-    """Sortable by time, without look-alike letters, unique in practice: 8 characters of time, 5 of chance."""
-    stamp = time.time_ns() // 1_000_000
+def new_run_id(now: int, chance: random.Random) -> str:
+    """Sortable by time (microseconds), no look-alike letters, unique in practice: 8 characters of time, 5 of chance."""
+    stamp = now // 1_000
     text = ""
     for _ in range(9):
         stamp, digit = divmod(stamp, 32)
         text = DIGITS[digit] + text
-    return text[1:] + "".join(DIGITS[byte & 31] for byte in secrets.token_bytes(5))
+    return text[1:] + "".join(DIGITS[byte & 31] for byte in chance.randbytes(5))
 
 
 class Engine:
-    """Runs workflows on a store.
+    """Runs workflows on a store. ``clock`` and ``chance`` are the machine's own; a simulator gives others.
 
     ``async with Engine.open("cadenza.db") as engine:`` starts it, and drains it at the end: steps in flight end, runs
     are released, and whoever opens the store next goes on with them.
     """
 
-    def __init__(self, store: Store, options: EngineOptions | None = None, clock: Clock | None = None) -> None:
+    lease_keeper: type[LeaseKeeper] = LeaseKeeper
+
+    def __init__(
+        self,
+        store: Store,
+        options: EngineOptions | None = None,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
         self.options = options or EngineOptions()
         self.store = store
         self.clock = clock or SystemClock()
         self.feed = Feed()
-        self.owner = new_owner()
+        self.chance = chance or random.SystemRandom()
+        self.owner = new_owner(self.chance)
         self.worker: Worker | None = None
         self._threads = Threads(self.options.threads)
         self._watchdog: Watchdog
@@ -101,8 +109,16 @@ class Engine:
     async def __aenter__(self) -> Self:
         loop = self._loop = asyncio.get_running_loop()
         self.store.open(loop)
+        try:
+            await self._serve(loop)
+        except BaseException:
+            await self.close(0.0)
+            raise
+        return self
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watchdog = Watchdog(self.clock, self.options.stall_s)
-        self._lease = LeaseKeeper(self.store, self.clock, self.owner, self.options.lease_s, self._watchdog.look)
+        self._lease = self.lease_keeper(self.store, self.clock, self.owner, self.options.lease_s, self._watchdog.look)
         if self.options.worker:
             locks: Path | None = getattr(self.store, "locks", None)
             if locks is not None:
@@ -113,7 +129,6 @@ class Engine:
                 await self.worker.unblock_all()
             self.worker.claim()
         self._beat()
-        return self
 
     def _environment(self, loop: asyncio.AbstractEventLoop) -> Environment:
         return Environment(
@@ -125,6 +140,7 @@ class Engine:
             lease=self._lease,
             watchdog=self._watchdog,
             loop=loop,
+            chance=self.chance,
             owner=self.owner,
             nudge=self._nudge,
         )
@@ -255,8 +271,9 @@ class Engine:
             raise UsageError(f"on_conflict is reject, join or replace, not {on_conflict!r}")
         found = find_workflow(workflow) if isinstance(workflow, str) else workflow
         raw = found.encode_input(input)
+        now = self.clock.now()
         started = events.RunStarted(
-            at=self.clock.now(), run_id=new_run_id(), workflow=found.name, input=raw, flags=ENGINE_FLAGS
+            at=now, run_id=new_run_id(now, self.chance), workflow=found.name, input=raw, flags=ENGINE_FLAGS
         )
         worker = self.worker
         claim_now = worker is not None and worker.free_slots > 0 and not found.options.concurrency

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ class Lease(Protocol):
 
 @dataclass(slots=True)
 class Environment:
-    """One per engine. ``nudge`` makes the worker look at the store now."""
+    """One per engine. ``nudge`` makes the worker look at the store now; ``roomy`` says whether idle runs may stay a moment."""
 
     store: Store
     clock: Clock
@@ -37,8 +38,10 @@ class Environment:
     lease: Lease
     watchdog: Watchdog
     loop: asyncio.AbstractEventLoop
+    chance: random.Random
     owner: str
     nudge: Callable[[], None] = field(default=lambda: None)
+    roomy: Callable[[], bool] = field(default=lambda: True)
 
     def tell(self, run_id: str, path: str, kind: str, name: str, state: Any, detail: Any = None) -> None:
         self.feed.tell(Live(run_id, path, kind, name, state, self.clock.now(), detail))

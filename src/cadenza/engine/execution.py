@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING, Any
 
 from cadenza.durable import codec, commands, events
@@ -19,9 +18,9 @@ from cadenza.durable.human import Answer, HumanTask
 from cadenza.durable.path import idempotency_key
 from cadenza.durable.scope import Done, NotDone, current_scope
 from cadenza.engine.failpoint import failpoint
-from cadenza.engine.steps import Attempt, ResultInvalid, StepScope
+from cadenza.engine.steps import Attempt, StepScope
 from cadenza.engine.store import OpenTaskRow
-from cadenza.errors import CadenzaError, Nondeterminism, OutcomeUnknown
+from cadenza.errors import CadenzaError, Nondeterminism, NotSerialisable, OutcomeUnknown
 
 if TYPE_CHECKING:
     from cadenza.engine.runner import Runner
@@ -134,8 +133,13 @@ class Execution:
                 raise
             self._failed(error)  # raised by the function itself
         except Nondeterminism as bug:
-            runner.block(bug)
-        except Exception as error:
+            self._stop(bug)
+        except NotSerialisable as bug:
+            if self.effect == "irreversible":
+                self._failed(bug)  # it happened: somebody must say with what result
+            else:
+                self._stop(bug)
+        except (Exception, SystemExit) as error:
             if attempt.leftover is not None:
                 await self._outlive(attempt, error)
             else:
@@ -143,7 +147,7 @@ class Execution:
         else:
             self._complete(raw)
 
-    async def _outlive(self, attempt: Attempt, error: Exception) -> None:
+    async def _outlive(self, attempt: Attempt, error: BaseException) -> None:
         """A thread is still at work after its limit: nothing is retried until it has ended (rule 13)."""
         assert attempt.leftover is not None
         if not self._may_retry(error):
@@ -154,6 +158,11 @@ class Execution:
             self._complete(attempt.encode(value))  # late, and yet done: better than to do it again
         except Exception:
             self._failed(error)
+
+    def _stop(self, bug: Nondeterminism | NotSerialisable) -> None:
+        """The code is at fault: no outcome; the call is made again, with the same key, when the run goes on."""
+        self._rest()
+        self.runner.block(bug)
 
     def _complete(self, raw: bytes) -> None:
         runner = self.runner
@@ -189,7 +198,7 @@ class Execution:
             self._launch(self._find_out(f"{type(error).__name__}: {error}"))
         elif self._may_retry(error):
             assert settings.retry is not None
-            delay_s = settings.retry.delay_after(self.attempt, random.random())
+            delay_s = settings.retry.delay_after(self.attempt, self.runner.env.chance.random())
             retry_at = self.runner.now() + round(delay_s * 1_000_000)
             self._record_attempt(error, retry_at)
             self.attempt += 1
@@ -203,7 +212,7 @@ class Execution:
             retry is not None
             and self.effect != "irreversible"
             and self.attempt < retry.attempts
-            and not isinstance(error, (ResultInvalid, *retry.never_on))
+            and not isinstance(error, retry.never_on)
         )
 
     def _record_attempt(self, error: BaseException, retry_at: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -17,24 +17,28 @@ from pathlib import Path
 
 from cadenza.engine.clock import Clock
 from cadenza.engine.store import OwnerRow, Renew, Store
+from cadenza.errors import StoreUnavailable
 
 RENEWALS = 4
 """How often a lease is renewed in its own length."""
 
 
-def new_owner() -> str:
+def new_owner(chance: random.Random) -> str:
     """A name for this process's worker."""
-    return f"{os.getpid()}-{secrets.token_hex(3)}"
+    return f"{os.getpid()}-{chance.getrandbits(24):06x}"
 
 
 class FileLock:
     """Held by a living process, by file."""
 
     def __init__(self, folder: Path, owner: str) -> None:
-        folder.mkdir(exist_ok=True)
         self._path = folder / f"{owner}.lock"
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            folder.mkdir(exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreUnavailable.because(error, str(self._path)) from error
 
     def release(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -72,7 +76,7 @@ class LeaseKeeper:
     def __init__(self, store: Store, clock: Clock, owner: str, lease_s: float, look: Callable[[], None]) -> None:
         self._store, self._clock, self._owner, self._lease_s = store, clock, owner, lease_s
         self._look = look
-        self._deadline_s = 0.0
+        self._deadline_s = self._next_s = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="cadenza-lease", daemon=True)
         self._host = socket.gethostname()
@@ -86,6 +90,8 @@ class LeaseKeeper:
         return OwnerRow(self._owner, self._host, os.getpid(), expires_at)
 
     def start(self) -> None:
+        """The first renewal is queued before this returns: no claim can be on disk without the lease that it stands on."""
+        self.beat()
         self._thread.start()
 
     def stop(self) -> None:
@@ -97,15 +103,17 @@ class LeaseKeeper:
         self._deadline_s = asked_s + self._lease_s * 0.9  # a margin for clocks that do not run alike
 
     def _serve(self) -> None:
-        pause_s = min(self._lease_s / RENEWALS, 0.5)
-        next_s = 0.0
         while not self._stop.is_set():
-            now_s = self._clock.elapsed_s()
-            if now_s >= next_s:
-                next_s = now_s + self._lease_s / RENEWALS
-                self._renew(now_s)
-            self._look()
-            self._stop.wait(pause_s)
+            self._stop.wait(self.beat())
+
+    def beat(self) -> float:
+        """Renew the lease if it is time, and look at the loop's thread; returns the seconds until the next beat."""
+        now_s = self._clock.elapsed_s()
+        if now_s >= self._next_s:
+            self._next_s = now_s + self._lease_s / RENEWALS
+            self._renew(now_s)
+        self._look()
+        return min(self._lease_s / RENEWALS, 0.5)
 
     def _renew(self, asked_s: float) -> None:
         def done(_: None, error: Exception | None) -> None:

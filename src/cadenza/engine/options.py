@@ -15,7 +15,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
         threads: how many sync steps run at once.
         lease_s: seconds after which the runs of a silent worker may be taken over.
         poll_busy_s, poll_idle_s: seconds between two looks at other processes' commits, with and without work.
-        linger_s: a run whose next timer is due within this many seconds stays in memory.
+        linger_s: seconds that an idle run stays in memory before it is parked, while there is room.
         stall_s: seconds that workflow code may compute without yielding.
         journal_events_max, journal_bytes_max: bounds of one generation's journal; half of it is warned of.
         verify_replay: replay every finished run and compare (development mode).
@@ -28,7 +28,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
     lease_s: float = 10.0
     poll_busy_s: float = 0.005
     poll_idle_s: float = 0.05
-    linger_s: float = 1.0
+    linger_s: float = 0.2
     stall_s: float = 10.0
     journal_events_max: int = 10_000
     journal_bytes_max: int = 8_000_000

@@ -71,9 +71,10 @@ class Runner:
         self._commit_waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._held: deque[tuple[int, str, Callable[[], None]]] = deque()
         self._patch_seq = 0
+        self._idle_head = -1
         self._taken: set[int] = set()
         self._answered: set[str] = set()
-        self._bug: WorkflowBug | UnknownName | None = None
+        self._bug: CadenzaError | None = None
         self._bytes = 0
         self._last_at = 0
         self._end: End = "ended"
@@ -303,7 +304,7 @@ class Runner:
         if self.closed or self.closing or self._bug is not None:
             return
         for letter in self.env.store.letters(self.row.no):
-            if letter.id not in self._taken and not self.closing:
+            if letter.id not in self._taken and not (self.closing or self.machine.finished):
                 self._taken.add(letter.id)
                 self._take(letter)
 
@@ -320,7 +321,7 @@ class Runner:
             self.tell(event.path, "ask", "ask", "answered")
         elif isinstance(event, events.CancelRequested):
             stale = stale or self.machine.cancel_reason is not None
-        if stale or self.machine.finished:
+        if stale:
             self._draft.consumed.append(letter.id)
             self._flush()
             return
@@ -347,10 +348,21 @@ class Runner:
             self._leave("released", Change("ready"))
         else:
             due = self.dispatcher.next_due()
-            if self.draining or not due or due - self.now() > self.env.options.linger_s * 1_000_000:
+            if self.draining or not self._linger(due):
                 waiting = tuple(self.machine.waiting_for()[:50])
                 parked = events.Parked(at=self.now(), waiting=waiting, wake_at=due)
                 self._leave("parked", Change("waiting", wake_at=due), parked)
+
+    def _linger(self, due: int) -> bool:
+        """Stay in memory for a moment: what a run waits for often comes at once, and a replay would cost more."""
+        linger_s = self.env.options.linger_s
+        if due and due - self.now() <= linger_s * 1_000_000:
+            return True
+        if self._idle_head == self.head or not self.env.roomy():
+            return False
+        self._idle_head = self.head
+        self.env.loop.call_later(linger_s, self.settle)
+        return True
 
     def _leave(self, end: End, change: Change, *last: events.AnyEvent) -> None:
         self._end, self.closing = end, True
@@ -391,7 +403,7 @@ class Runner:
         self._taken.clear()
         self.take_letters()
 
-    def block(self, bug: WorkflowBug | UnknownName) -> None:
+    def block(self, bug: CadenzaError) -> None:
         """The code is at fault: nothing more is delivered; what is in flight is still written down."""
         if self._bug is None:
             self._bug = bug

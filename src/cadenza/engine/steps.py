@@ -19,10 +19,6 @@ class StepTimeout(CadenzaError):
     """An attempt took longer than its ``timeout_s``, or was silent for longer than its ``heartbeat_timeout_s``."""
 
 
-class ResultInvalid(CadenzaError):
-    """The step ran, and its result cannot be journaled."""
-
-
 class Journal(Protocol):
     """What a running step needs of its run's journal."""
 
@@ -128,7 +124,7 @@ class Attempt:
         self.leftover: asyncio.Future[Any] | None = None
 
     async def run(self) -> bytes:
-        """Raises what the function raises; StepTimeout; ResultInvalid."""
+        """Raises what the function raises; StepTimeout; InputInvalid, NotSerialisable, PayloadTooLarge for its result."""
         token = current_scope.set(self._scope)
         try:
             settings = self._command.step.settings
@@ -144,12 +140,10 @@ class Attempt:
     def encode(self, value: Any) -> bytes:
         step = self._command.step
         result = step.result
-        try:
-            raw = result.encode(value, f"the result of {step.label}")
-            if result.annotation is not Any:
-                result.decode(raw, f"the result of {step.label}")  # what replay will do must work now
-        except CadenzaError as error:
-            raise ResultInvalid(str(error)) from error
+        what = f"the result of {step.label}"
+        raw = result.encode(value, what)
+        if result.annotation is not Any:
+            result.decode(raw, what)  # what replay will do must work now
         return raw
 
     async def _call(self) -> Any:

@@ -36,6 +36,7 @@ class Worker:
     def __init__(self, env: Environment, locks: Path | None, on_end: Callable[[Runner, End, Exception | None], None]) -> None:
         self.env, self._locks, self._on_end = env, locks, on_end
         self.runners: dict[int, Runner] = {}
+        env.roomy = lambda: 2 * len(self.runners) <= env.options.slots
         self.run_ids: set[str] = set()
         self.family: set[str] = set()
         self.draining = False

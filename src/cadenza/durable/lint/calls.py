@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from cadenza.durable.lint import rules
 from cadenza.durable.lint.names import COMPREHENSIONS, FUNCTIONS, FunctionNode, Origin, Scope, elements
 from cadenza.durable.lint.origins import Origins
-from cadenza.durable.lint.reader import Hit, Reader, text
+from cadenza.durable.lint.reader import Hit, Made, Reader, fields, text
 from cadenza.durable.lint.rules import Severity, Target
 from cadenza.durable.lint.values import CONTEXT, COROUTINE
 
@@ -21,13 +21,13 @@ class CallReader(Reader):
     """Rules CDZ001 to CDZ008, CDZ010, CDZ012, CDZ014 and CDZ016.
 
     Attributes:
-        reached: the functions of this module that the code uses, and the classes it makes instances of.
+        reached: the functions of this module that the code uses, and the instances it makes.
     """
 
     def __init__(self, origins: Origins, imported_steps: frozenset[str]) -> None:
         super().__init__(origins)
         self.imported_steps = imported_steps
-        self.reached: list[FunctionNode | ast.ClassDef] = []
+        self.reached: list[FunctionNode | Made] = []
         self._constants: set[str] = set()
         self._first_time_only: set[ast.AST] = set()
 
@@ -105,7 +105,7 @@ class CallReader(Reader):
         before = len(self.hits)
         match origin:
             case ast.ClassDef():
-                self.reached.append(origin)
+                self.reached.append(Made(origin, _given(node, origin)))
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self._direct(node, node.func)
             case str():
@@ -215,6 +215,14 @@ def imported_steps(origins: Origins) -> frozenset[str]:
                 first = first.func.value
             found.add(origins.of(first, scope))
     return frozenset(each for each in found if isinstance(each, str))
+
+
+def _given(node: ast.Call, cls: ast.ClassDef) -> frozenset[str]:
+    """The fields that a call of a class gives a value; all of them if that cannot be told."""
+    names = [name for name, _ in fields(cls)]
+    if any(isinstance(each, ast.Starred) for each in node.args) or any(each.arg is None for each in node.keywords):
+        return frozenset(names)
+    return frozenset([*names[: len(node.args)], *(each.arg for each in node.keywords if each.arg)])
 
 
 def _is_function(origin: str) -> bool:

@@ -16,7 +16,7 @@ from cadenza.durable.lint.flow import FlowReader
 from cadenza.durable.lint.names import FUNCTIONS, FunctionNode, read_names
 from cadenza.durable.lint.order import OrderReader
 from cadenza.durable.lint.origins import Origins
-from cadenza.durable.lint.reader import Hit
+from cadenza.durable.lint.reader import Hit, Made
 from cadenza.durable.lint.rules import SYNTAX, Severity
 from cadenza.durable.lint.state import StateReader
 
@@ -75,7 +75,7 @@ def check_source(source: str, filename: str) -> list[Finding]:
         return [Finding(filename, max(error.lineno or 1, 1), max(error.offset or 1, 1), SYNTAX.id, message)]
     except ValueError as error:  # null bytes
         return [Finding(filename, 1, 1, SYNTAX.id, f"not Python: {error}: {SYNTAX.instead}")]
-    except RecursionError:
+    except (RecursionError, MemoryError):  # the parser says MemoryError when its stack is full
         return [Finding(filename, 1, 1, SYNTAX.id, "too deeply nested to be read: split the expression")]
     lines = NEWLINE.split(source)
     ignored = _ignored(lines)
@@ -91,10 +91,10 @@ def _read(tree: ast.Module) -> Iterator[tuple[Hit, str]]:
     """Every hit, with the place in words."""
     origins = Origins(read_names(tree))
     steps = imported_steps(origins)
-    seen: set[ast.AST] = set()
+    seen: set[ast.AST | Made] = set()
     for root in _workflows(origins):
         workflow = f"workflow {_label(root)}"
-        todo: list[FunctionNode | ast.ClassDef] = [root]
+        todo: list[FunctionNode | Made] = [root]
         while todo:
             node = todo.pop(0)
             if node in seen:
@@ -103,15 +103,15 @@ def _read(tree: ast.Module) -> Iterator[tuple[Hit, str]]:
             where = workflow if node is root else f"{_qualified(node, origins)} (used by {workflow})"
             calls = CallReader(origins, steps)
             for reader in (calls, OrderReader(origins), StateReader(origins), FlowReader(origins)):
-                if isinstance(node, ast.ClassDef):
+                if isinstance(node, Made):
                     reader.read_factories(node)
                 else:
                     reader.read(node)
                 yield from ((hit, where) for hit in reader.hits)
             seen |= calls.seen
             todo += calls.reached
-            if isinstance(node, ast.ClassDef):
-                todo += _constructors(node, origins)
+            if isinstance(node, Made):
+                todo += _constructors(node.cls, origins)
 
 
 def _workflows(origins: Origins) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -145,7 +145,9 @@ def _label(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     return node.name
 
 
-def _qualified(node: FunctionNode | ast.ClassDef, origins: Origins) -> str:
+def _qualified(node: FunctionNode | Made, origins: Origins) -> str:
+    if isinstance(node, Made):
+        return node.cls.name
     if isinstance(node, ast.Lambda):
         return "a lambda"
     parent = origins.names.scopes[node].parent

@@ -203,13 +203,13 @@ class Origins:
         return origin
 
     def _bound(self, name: str, binding: Binding, owner: Scope) -> Origin | None:
+        if binding.parameter and binding.origin is None and self._is_context(name, owner.node):
+            return CONTEXT
         outer = owner.parent if binding.parameter and owner.parent else owner
         if said := self.of_annotation(binding.annotation, outer):
             return said
-        if binding.origin is not None:
-            return binding.origin
         if binding.value is None:
-            return CONTEXT if binding.parameter and self._is_context(name, owner.node) else None
+            return binding.origin
         origin = self.of(binding.value, owner)
         if origin == SET and isinstance(binding.value, ast.Call) and not binding.value.args:
             return TASK_SET if self._collects_tasks(name, owner) else SET
@@ -230,7 +230,7 @@ class Origins:
         return bool(added) and all(added)
 
     def _is_context(self, name: str, function: ast.AST) -> bool:
-        """Is a parameter without annotation the Context? If it is called ``ctx``, or the first one of a workflow."""
+        """Is a parameter the Context? If it is called ``ctx``, or is the first one of a workflow."""
         if not isinstance(function, FUNCTIONS):
             return False
         return name == "ctx" or (name == parameters(function)[0].arg and self.kind(function) == "workflow")

@@ -32,6 +32,14 @@ class Hit:
     severity: Severity | None = None
 
 
+@dataclass(frozen=True)
+class Made:
+    """An instance of a class of this module that the code makes, and the fields that it gives a value."""
+
+    cls: ast.ClassDef
+    given: frozenset[str]
+
+
 class Reader:
     """Reads the code that runs when a function is called: its body, lambdas and inner functions, but no inner steps.
 
@@ -57,12 +65,11 @@ class Reader:
         with self.inside(self.origins.names.scopes[node].parent or self.scope):
             self._function(node)
 
-    def read_factories(self, node: ast.ClassDef) -> None:
-        """Read what a new instance computes for its fields: ``field(default_factory=…)``."""
-        with self.inside(self.origins.names.scopes[node]):
-            for statement in node.body:
-                value = statement.value if isinstance(statement, ast.AnnAssign | ast.Assign) else None
-                for keyword in value.keywords if isinstance(value, ast.Call) else ():
+    def read_factories(self, made: Made) -> None:
+        """Read what a new instance computes for the fields that it is not given: ``field(default_factory=…)``."""
+        with self.inside(self.origins.names.scopes[made.cls]):
+            for field, value in fields(made.cls):
+                for keyword in value.keywords if isinstance(value, ast.Call) and field not in made.given else ():
                     if keyword.arg == "default_factory":
                         self.handed_over(keyword.value)
                         self.walk([keyword.value])
@@ -115,6 +122,15 @@ class Reader:
         self.walk(defaults(node))
         with self.inside(self.origins.names.scopes[node]):
             self.walk([node.body] if isinstance(node, ast.Lambda) else node.body)
+
+
+def fields(cls: ast.ClassDef) -> list[tuple[str, ast.expr | None]]:
+    """The annotated attributes of a class, with their default values."""
+    return [
+        (each.target.id, each.value)
+        for each in cls.body
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    ]
 
 
 def text(node: ast.AST) -> str:

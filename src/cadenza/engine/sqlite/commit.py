@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from cadenza.engine.failpoint import failpoint
-from cadenza.engine.sqlite.database import connect, explain
+from cadenza.engine.sqlite.database import connect, errors_of, explain
 from cadenza.engine.sqlite.operations import Operations
 from cadenza.engine.sqlite.turnstile import Turnstile
 from cadenza.engine.store import Done, Operation
@@ -42,7 +42,8 @@ class Writer:
         self._path = path
         self._connection = connect(path, writer=True)
         self._operations = Operations(self._connection)
-        self._turnstile = Turnstile(locks)
+        with errors_of(path):
+            self._turnstile = Turnstile(locks)
         self._queue: queue.SimpleQueue[Queued | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="cadenza-writer", daemon=True)

@@ -11,7 +11,16 @@ from pathlib import Path
 import apsw
 
 from cadenza.engine.sqlite.sql import APPLICATION_ID, migrations
-from cadenza.errors import StoreCorrupt, StoreError, StoreUnavailable, StoreVersion
+from cadenza.errors import (
+    DISK_FULL,
+    MAKE_ROOM,
+    READ_ONLY,
+    WRITABLE,
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+    StoreVersion,
+)
 
 BUSY_S_MAX = 30.0
 CHECKPOINT_PAGES = 4_000
@@ -26,11 +35,16 @@ def connect(path: Path, *, writer: bool) -> apsw.Connection:
         StoreVersion: it belongs to a newer Cadenza, or to another program.
     """
     with errors_of(path):
-        if writer and not path.parent.is_dir():
-            raise StoreUnavailable(str(path), "its folder does not exist", f"Create it: mkdir -p {path.parent}")
+        if writer:
+            _check_place(path)
         connection = apsw.Connection(str(path))
         connection.set_busy_handler(_patience())
-        connection.pragma("journal_mode", "wal")
+        if writer:
+            if connection.readonly("main"):
+                raise StoreUnavailable(str(path), READ_ONLY, WRITABLE)
+            _check_owner(connection, path)  # before anything is written
+        if connection.pragma("journal_mode", "wal") != "wal":
+            raise StoreUnavailable(str(path), "it cannot keep a write-ahead log here", "Put it on a local disk.")
         connection.pragma("synchronous", "full")
         connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES if writer else 0)
         if writer:
@@ -38,23 +52,22 @@ def connect(path: Path, *, writer: bool) -> apsw.Connection:
         return connection
 
 
+def _check_place(path: Path) -> None:
+    where = str(path)
+    if path.is_dir():
+        raise StoreUnavailable(where, "it is a folder", f"Name a file in it: {path / 'cadenza.db'}")
+    if not path.parent.is_dir():
+        raise StoreUnavailable(where, "its folder does not exist", f"Create it: mkdir -p {path.parent}")
+
+
 def _migrate(connection: apsw.Connection, path: Path) -> None:
     scripts = migrations()
-    version = int(str(connection.pragma("user_version")))
-    if version == len(scripts):
-        _check_owner(connection, path)
+    if _version(connection) == len(scripts):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = int(str(connection.pragma("user_version")))  # another process may have been faster
-        _check_owner(connection, path)
-        if version > len(scripts):
-            raise StoreVersion(
-                str(path),
-                f"written by a newer Cadenza (schema {version}; this one knows up to {len(scripts)}). "
-                "Nothing was changed. Upgrade: pip install -U cadenza",
-            )
-        for script in scripts[version:]:
+        _check_owner(connection, path)  # another process may have been faster
+        for script in scripts[_version(connection) :]:
             connection.execute(script)
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", len(scripts))
@@ -65,10 +78,24 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
 
 
 def _check_owner(connection: apsw.Connection, path: Path) -> None:
+    """Refuse what is not ours, or newer than we are. Nothing is written. Raises StoreVersion."""
     application = int(str(connection.pragma("application_id")))
     tables = next(iter(connection.execute("SELECT count(*) FROM sqlite_schema")))[0]
-    if tables and application != APPLICATION_ID:
-        raise StoreVersion(str(path), "a database of another program. Nothing was changed. Give Cadenza a file of its own")
+    if (tables or application) and application != APPLICATION_ID:
+        raise StoreVersion(
+            str(path), "a database of another program. Nothing was changed. Give Cadenza a file of its own: choose another path"
+        )
+    version = _version(connection)
+    if version > len(migrations()):
+        raise StoreVersion(
+            str(path),
+            f"written by a newer Cadenza (schema {version}; this one knows up to {len(migrations())}). "
+            "Nothing was changed. Upgrade: pip install -U cadenza",
+        )
+
+
+def _version(connection: apsw.Connection) -> int:
+    return int(str(connection.pragma("user_version")))
 
 
 def _patience() -> Callable[[int], bool]:
@@ -87,25 +114,34 @@ def _patience() -> Callable[[int], bool]:
 
 @contextmanager
 def errors_of(path: Path) -> Iterator[None]:
-    """Turns what SQLite reports into errors of ours."""
+    """Turns what SQLite and the operating system report into errors of ours."""
     try:
         yield
-    except apsw.Error as error:
+    except (apsw.Error, OSError) as error:
         raise explain(error, path) from error
 
 
-def explain(error: apsw.Error, path: Path) -> StoreError:
+def explain(error: apsw.Error | OSError, path: Path) -> StoreError:
     """The error of ours that says what happened to ``path``."""
     where = str(path)
     match error:
+        case OSError():
+            return StoreUnavailable.because(error, where)
         case apsw.FullError():
-            return StoreUnavailable(where, "the disk is full", "Free some space and start again: runs go on where they were.")
+            return StoreUnavailable(where, DISK_FULL, MAKE_ROOM)
         case apsw.ReadOnlyError() | apsw.PermissionsError():
-            return StoreUnavailable(where, "it is read-only", "Give this user the right to write to it and to its folder.")
-        case apsw.CorruptError() | apsw.NotADBError():
-            return StoreCorrupt(where, str(error))
+            return StoreUnavailable(where, READ_ONLY, WRITABLE)
+        case apsw.NotADBError():
+            return StoreCorrupt(
+                where,
+                "it is no SQLite database, or its first page was overwritten",
+                "Nothing was changed. Choose another path for the store; if this was one, restore a backup.",
+            )
+        case apsw.CorruptError():
+            return StoreCorrupt(where, f"it is damaged ({error})")
         case apsw.CantOpenError():
-            return StoreUnavailable(where, "it cannot be opened", "Check that the path is a file this user may write.")
+            hint = f"Give this user the right to read and write it, and to create files in {path.parent}."
+            return StoreUnavailable(where, "it cannot be opened", hint)
         case apsw.BusyError() | apsw.LockedError():
             return StoreUnavailable(where, "another program holds its lock", "Close that program, or wait for it.")
         case apsw.IOError():

@@ -30,10 +30,7 @@ class SQLiteStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.location = str(self.path)
-        with errors_of(self.path):
-            if not self.path.parent.is_dir():
-                connect(self.path, writer=True)
-        self.locks = self.path.with_name(self.path.name + "-locks")
+        self.locks = Path(f"{self.path}-locks")
         self._writer = Writer(self.path, self.locks)
         self._reader = connect(self.path, writer=False)
         self._sql = queries()
