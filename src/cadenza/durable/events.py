@@ -296,6 +296,12 @@ PAYLOAD_FIELDS: dict[type[Any], str] = {
 }
 """Events whose payload may be large; over 16 kB a store keeps it once, by content hash."""
 
+def payload_bytes(event: AnyEvent) -> int:
+    """Size of an event's payload."""
+    field = PAYLOAD_FIELDS.get(type(event))
+    return len(getattr(event, field)) if field else 0
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyEvent)
 

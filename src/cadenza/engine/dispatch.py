@@ -70,7 +70,7 @@ class Dispatcher:
             case commands.Cancel(path=path):
                 self._cancel(path)
             case commands.RecordPatch(id=id):
-                runner.raise_barrier(runner.record(events.Patched(at=runner.now(), id=id)))
+                runner.raise_barrier(runner.journal.record(events.Patched(at=runner.now(), id=id)))
             case commands.Finish(ending=ending):
                 self.ending = ending
             case _:
@@ -94,7 +94,7 @@ class Dispatcher:
             return
         now, raw = runner.now(), codec.encode(command.task, HumanTask, "the task")
         row = OpenTaskRow(runner.row.run_id, command.path, raw, now, runner.machine.generation)
-        runner.record(events.TaskOpened(at=now, path=command.path, task=raw), task_opened=row)
+        runner.journal.record(events.TaskOpened(at=now, path=command.path, task=raw), task_opened=row)
         runner.tell(command.path, "ask", command.task.title, "asked")
 
     def _start_child(self, command: commands.StartChild) -> None:
@@ -111,7 +111,7 @@ class Dispatcher:
         )
         child = new_run(started, runner.row.priority)
         event = events.ChildStarted(at=now, path=command.path, run_id=command.run_id, workflow=command.name)
-        runner.record(event, child=child)
+        runner.journal.record(event, child=child)
         runner.tell(command.path, "child", command.name, "started", command.run_id)
 
     def _send(self, command: commands.SendMessage) -> None:
@@ -149,15 +149,15 @@ class Dispatcher:
         elif path in runner.executions:
             execution = runner.executions.pop(path)
             if path in runner.ledger.tasks or (entry := runner.ledger.at(path)) is not None and entry.doubt:
-                runner.close_task(path)
+                runner.journal.close_task(path)
             execution.cancel()
         elif path in runner.ledger.tasks:
             event = events.StepCancelled(at=runner.now(), path=path, name="ask")
-            runner.record(event, task_closed=path)
+            runner.journal.record(event, task_closed=path)
         elif path in runner.ledger.children and path not in runner.ledger.cancels:
             run_id = runner.ledger.children[path]
             letter = events.CancelRequested(at=runner.now(), reason=f"its parent {runner.row.run_id} no longer waits")
-            runner.record(
+            runner.journal.record(
                 events.CancelSent(at=runner.now(), path=path, run_id=run_id),
                 posting=Posting(run_id, letter, key=f"cancel:{path}"),
             )
@@ -199,7 +199,7 @@ class Dispatcher:
                     parent_path=row.parent_path,
                     carried=carried,
                 )
-                change = Change("running", release=False, generation=generation, first_seq=runner.head + 2)
+                change = Change("running", release=False, generation=generation, first_seq=runner.journal.head + 2)
                 return [events.RunContinued(at=now, input=raw, carried=carried), started], change, None
             case commands.Blocked(detail=detail):
                 return [], Change("blocked", detail=detail), None

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import msgspec
-
 from cadenza.engine.clock import Clock
 from cadenza.engine.live import Feed, Live
 from cadenza.engine.options import EngineOptions
@@ -45,7 +43,3 @@ class Environment:
 
     def tell(self, run_id: str, path: str, kind: str, name: str, state: Any, detail: Any = None) -> None:
         self.feed.tell(Live(run_id, path, kind, name, state, self.clock.now(), detail))
-
-    def renumber(self, runner: Any, generation: int, first_seq: int) -> None:
-        """A run has continued as new: its row here follows its row in the store."""
-        runner.row = msgspec.structs.replace(runner.row, generation=generation, first_seq=first_seq)

@@ -93,7 +93,7 @@ class Execution:
     async def _run_with_intent(self) -> None:
         entry = self.runner.ledger.at(self.path)
         if entry is None or not entry.intent:
-            await self.runner.commit(
+            await self.runner.journal.commit(
                 events.StepIntent(
                     at=self.runner.now(),
                     path=self.path,
@@ -217,7 +217,7 @@ class Execution:
 
     def _record_attempt(self, error: BaseException, retry_at: int) -> None:
         failure = Failure.of(error)
-        self.runner.record_behind(
+        self.runner.journal.record_behind(
             events.AttemptFailed(
                 at=self.runner.now(),
                 path=self.path,
@@ -293,7 +293,7 @@ class Execution:
             options=("done", "not_done", "failed"),
         )
         now = runner.now()
-        runner.record(
+        runner.journal.record(
             events.OutcomeInDoubt(at=now, path=self.path, name=self.step.name, reason=reason, memo=memo),
             task_opened=OpenTaskRow(
                 runner.row.run_id,
@@ -316,7 +316,7 @@ class Execution:
     ) -> None:
         runner = self.runner
         event = events.DoubtResolved(at=runner.now(), path=self.path, decision=decision, by=by, memo=memo)
-        runner.record(event, consumed=letter, task_closed=self.path if letter else "")
+        runner.journal.record(event, consumed=letter, task_closed=self.path if letter else "")
         if decision == "failed":
             self._fail(CadenzaError(reason), in_doubt=False)
         elif decision == "not_done":
@@ -324,7 +324,7 @@ class Execution:
             self._prepare()
         elif memo:
             raw = codec.encode(value, Any, f"the memo {memo!r}")
-            runner.record(events.MemoSaved(at=runner.now(), path=self.path, key=memo, value=raw, effect="irreversible"))
+            runner.journal.record(events.MemoSaved(at=runner.now(), path=self.path, key=memo, value=raw, effect="irreversible"))
             self._prepare()
         else:
             raw = codec.encode(value, self.step.types["return"], f"the result of {self.step.label}")
@@ -337,7 +337,7 @@ class Execution:
         self.cancelled = True
         self.drop()
         runner = self.runner
-        runner.record_behind(events.StepCancelled(at=runner.now(), path=self.path, name=self.step.name))
+        runner.journal.record_behind(events.StepCancelled(at=runner.now(), path=self.path, name=self.step.name))
         runner.tell(self.path, "step", self.step.label, "cancelled")
 
     def drop(self) -> None:

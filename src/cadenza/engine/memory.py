@@ -71,6 +71,7 @@ class MemoryStore:
                 raise DuplicateRun(new.business_id, row.run_id, row.shown_status)
             if not row.ended:
                 self._deliver(row, store.Posting(row.run_id, CancelRequested(at=0, reason="replaced")), new.started.at)
+            self._rows[row.no] = replace(self._rows[row.no], business_id="")
         return self._insert(new), True
 
     def _insert(self, new: store.NewRun) -> RunRow:
@@ -100,12 +101,16 @@ class MemoryStore:
         return row
 
     def _append(self, operation: store.Append) -> None:
-        row = self._rows[operation.no]
+        row = self._rows.get(operation.no)
+        if row is None:
+            raise Fenced(operation.no, operation.epoch, "there is no such run")
         journal = self._journals[operation.no]
         if row.epoch != operation.epoch or not row.owner:
             raise Fenced(row.run_id, operation.epoch, f"the epoch is {row.epoch} now")
         if len(journal) != operation.head:
             raise Fenced(row.run_id, operation.epoch, f"the journal ends at {len(journal)}, not at {operation.head}")
+        for posting in operation.postings:
+            self._refuse_if_full(posting)
         journal.extend(operation.events)
         if operation.consumed:
             gone = set(operation.consumed)
@@ -148,6 +153,7 @@ class MemoryStore:
             raise UnknownName("run", posting.to, self._numbers)
         if row.ended:
             raise UsageError(f"run {row.run_id} is {row.status}; nothing was sent")
+        self._refuse_if_full(posting)
         self._deliver(row, posting, operation.now)
         return self._rows[row.no]
 
@@ -156,13 +162,19 @@ class MemoryStore:
         if row is not None and not row.ended:
             self._deliver(row, posting, now)
 
+    def _refuse_if_full(self, posting: store.Posting) -> None:
+        row = self.run(posting.to)
+        if row is None or row.ended or not posting.bounded or (row.no, posting.key) in self._keys:
+            return
+        if len(self._inboxes[row.no]) >= INBOX_MAX:
+            raise InboxFull(row.run_id, INBOX_MAX)
+
     def _deliver(self, row: RunRow, posting: store.Posting, now: int) -> None:
-        if posting.key and (row.no, posting.key) in self._keys:
+        if (row.no, posting.key) in self._keys:
             return
         inbox = self._inboxes[row.no]
-        if posting.bounded and len(inbox) >= INBOX_MAX:
-            raise InboxFull(row.run_id, INBOX_MAX)
-        self._keys.add((row.no, posting.key))
+        if posting.key:
+            self._keys.add((row.no, posting.key))
         self._letter_id += 1
         inbox.append(Letter(self._letter_id, posting.event, posting.generation))
         if row.status == "waiting":
@@ -195,7 +207,9 @@ class MemoryStore:
             return False
         key = row.concurrency_key
         under_way = sum(
-            1 for each in self._rows.values() if each.concurrency_key == key and each.epoch and not each.ended
+            1
+            for each in self._rows.values()
+            if each.concurrency_key == key and each.concurrency and each.epoch and not each.ended
         )
         return under_way >= row.concurrency
 
@@ -209,8 +223,8 @@ class MemoryStore:
                 self._rows[no] = replace(row, status="ready", owner="", ready_at=operation.now)
 
     def _reclaim(self, operation: store.Reclaim) -> RunRow | None:
-        row = self._rows[operation.no]
-        if row.owner != operation.owner or row.status != "running":
+        row = self._rows.get(operation.no)
+        if row is None or row.owner != operation.owner or row.status != "running":
             return None
         self._rows[row.no] = replace(row, epoch=row.epoch + 1)
         return self._rows[row.no]
@@ -224,9 +238,10 @@ class MemoryStore:
         return len(blocked)
 
     def _terminate(self, operation: store.Terminate) -> bool:
-        row = self.run(operation.run_id)
-        if row is None:
+        no = self._numbers.get(operation.run_id)
+        if no is None:
             raise UnknownName("run", operation.run_id, self._numbers)
+        row = self._rows[no]
         if row.ended:
             return False
         self._journals[row.no].append(RunCancelled(at=operation.now, reason=operation.reason))
@@ -256,7 +271,8 @@ class MemoryStore:
         return found[::-1][: filter.limit]
 
     def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
-        return [task for task in self._tasks.values() if run_id in ("", task.run_id)]
+        found = [(task.asked_at, no, path, task) for (no, path), task in self._tasks.items() if run_id in ("", task.run_id)]
+        return [task for *_, task in sorted(found, key=lambda each: each[:3])]
 
     def mail(self, owner: str) -> list[int]:
         return [no for no, inbox in self._inboxes.items() if inbox and self._rows[no].owner == owner]
@@ -267,7 +283,9 @@ class MemoryStore:
         return min(due, default=0)
 
     def owners(self) -> list[OwnerRow]:
-        return list(self._owners.values())
+        unlisted = {row.owner for row in self._rows.values() if row.owner} - set(self._owners)
+        ghosts = [OwnerRow(owner, "", 0, 0) for owner in unlisted]
+        return sorted([*self._owners.values(), *ghosts], key=lambda each: each.owner)
 
     def epoch(self, no: int) -> int:
         return self._rows[no].epoch

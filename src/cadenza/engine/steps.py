@@ -20,12 +20,19 @@ class StepTimeout(CadenzaError):
 
 
 class Journal(Protocol):
-    """What a running step needs of its run's journal."""
+    """What a running step may write to its run's journal."""
 
     ledger: Ledger
 
     def record_behind(self, event: events.AnyEvent) -> None: ...
     async def commit(self, event: events.AnyEvent) -> None: ...
+
+
+class Run(Protocol):
+    """What a running step needs of its run."""
+
+    journal: Journal
+
     def progress(self, path: str, name: str, detail: Any) -> None: ...
     def now(self) -> int: ...
 
@@ -33,8 +40,8 @@ class Journal(Protocol):
 class StepScope:
     """The running call, as ``step.memo``, ``step.key`` and ``step.heartbeat`` see it."""
 
-    def __init__(self, journal: Journal, command: commands.RunStep, key: str, attempt: int) -> None:
-        self._journal, self._command = journal, command
+    def __init__(self, run: Run, command: commands.RunStep, key: str, attempt: int) -> None:
+        self._run, self._command = run, command
         self.key, self.undo_of, self.attempt = key, command.undo_of, attempt
         self.on_heartbeat: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -45,11 +52,11 @@ class StepScope:
     def _beat(self, detail: Any) -> None:
         if self.on_heartbeat is not None:
             self.on_heartbeat()
-        self._journal.progress(self._command.path, self._command.step.label, detail)
+        self._run.progress(self._command.path, self._command.step.label, detail)
 
     async def memo(self, key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any:
         """See ``step.memo`` (rule 4)."""
-        path, ledger = self._command.path, self._journal.ledger
+        path, ledger = self._command.path, self._run.journal.ledger
         what = f"the memo {key!r} of {self._command.step.label}"
         hashed = "" if input is None else codec.fingerprint(input, what)
         entry = ledger.open(path)
@@ -62,24 +69,24 @@ class StepScope:
         if key in entry.memo_intents:
             raise OutcomeUnknown(path, key, "the process ended between the intent and the outcome")
         if effect == "irreversible":
-            await self._journal.commit(
-                events.MemoIntent(at=self._journal.now(), path=path, key=key, input_hash=hashed)
+            await self._run.journal.commit(
+                events.MemoIntent(at=self._run.now(), path=path, key=key, input_hash=hashed)
             )
         value = fn()
         if hasattr(value, "__await__"):
             value = await value
         raw = codec.encode(value, Any, what)
         event = events.MemoSaved(
-            at=self._journal.now(), path=path, key=key, value=raw, effect=effect, input_hash=hashed
+            at=self._run.now(), path=path, key=key, value=raw, effect=effect, input_hash=hashed
         )
         if effect == "read":
-            self._journal.record_behind(event)
+            self._run.journal.record_behind(event)
         else:
-            await self._journal.commit(event)
+            await self._run.journal.commit(event)
         return codec.decode(raw, Any, what)
 
     def _discard_tail(self, key: str, hashed: str) -> None:
-        path, memos = self._command.path, self._journal.ledger.open(self._command.path).memos
+        path, memos = self._command.path, self._run.journal.ledger.open(self._command.path).memos
         tail = list(memos.values())[list(memos).index(key) :]
         if any(saved.effect != "read" for saved in tail):
             raise Nondeterminism(
@@ -87,7 +94,7 @@ class StepScope:
                 f"the same memo with input {hashed}",
                 "A finished sub-result stronger than read would be thrown away. Deploy the old code again, or use a new key.",
             )
-        self._journal.record_behind(events.MemosDiscarded(at=self._journal.now(), path=path, key=key))
+        self._run.journal.record_behind(events.MemosDiscarded(at=self._run.now(), path=path, key=key))
 
 
 class Threads:
@@ -125,15 +132,16 @@ class Attempt:
 
     async def run(self) -> bytes:
         """Raises what the function raises; StepTimeout; InputInvalid, NotSerialisable, PayloadTooLarge for its result."""
-        token = current_scope.set(self._scope)
-        try:
-            settings = self._command.step.settings
-            if settings.timeout_s is None and settings.heartbeat_timeout_s is None:
-                value = await self._call()
-            else:
-                value = await self._limited(settings.timeout_s, settings.heartbeat_timeout_s)
-        finally:
-            current_scope.reset(token)
+        current_scope.set(self._scope)  # in the task's own variables: there is nothing to reset
+        step = self._command.step
+        settings = step.settings
+        if settings.timeout_s is not None or settings.heartbeat_timeout_s is not None:
+            value = await self._limited(settings.timeout_s, settings.heartbeat_timeout_s)
+        elif step.is_async:
+            args, kwargs = self._args
+            value = await step.fn(*args, **kwargs)
+        else:
+            value = await self._call()
         failpoint("after_effect")
         return self.encode(value)
 

@@ -260,7 +260,9 @@ class Store(Protocol):
         """When the next run is due (microseconds since 1970); 0 if none is."""
         ...
 
-    def owners(self) -> list[OwnerRow]: ...
+    def owners(self) -> list[OwnerRow]:
+        """Worker processes; one that has runs and no lease (it was buried, and claimed once more) has expired at 0."""
+        ...
 
     def epoch(self, no: int) -> int:
         """A run's epoch, read anew."""

@@ -88,7 +88,10 @@ class Operations:
 
     def _append(self, operation: store.Append) -> None:
         no, now = operation.no, operation.now
-        epoch, owner, last = self._first("fence", no)
+        found = self._first("fence", no)
+        if found is None:
+            raise Fenced(no, operation.epoch, "there is no such run")
+        epoch, owner, last = found
         head = (last or 0) & SEQ_MASK
         if epoch != operation.epoch or not owner:
             raise Fenced(no, operation.epoch, f"the epoch is {epoch} now, the owner {owner or 'nobody'}")
@@ -160,10 +163,12 @@ class Operations:
 
     def _deliver(self, row: RunRow, posting: store.Posting, now: int) -> None:
         if posting.bounded and self._first("count_unread", row.no)[0] >= INBOX_MAX:
+            if self._first("known_letter", row.no, posting.key):
+                return
             raise InboxFull(row.run_id, INBOX_MAX)
         event = encode_event(posting.event)
         self._execute(self._sql["insert_letter"], (row.no, posting.key or None, posting.generation, event))
-        if row.status == "waiting":
+        if row.status == "waiting" and self._connection.changes():
             self._execute(self._sql["wake"], (now, row.no))
 
     # --- owners ---------------------------------------------------------------------------------------------------

@@ -18,9 +18,15 @@ SELECT {run_columns} FROM run WHERE no = ?
 
 -- name: list_runs
 SELECT {run_columns} FROM run
-WHERE (:any_status OR status IN (SELECT value FROM json_each(:statuses)) OR (:pending AND status = 'ready' AND epoch = 0))
+WHERE (:any_status OR iif(status = 'ready' AND epoch = 0, 'pending', status) IN (SELECT value FROM json_each(:statuses)))
   AND (:workflow = '' OR instr(workflow, :workflow) > 0)
-  AND (:parent = '' OR parent = :parent)
+ORDER BY no DESC LIMIT :limit
+
+-- name: list_children
+SELECT {run_columns} FROM run
+WHERE parent = :parent AND parent <> ''
+  AND (:any_status OR iif(status = 'ready' AND epoch = 0, 'pending', status) IN (SELECT value FROM json_each(:statuses)))
+  AND (:workflow = '' OR instr(workflow, :workflow) > 0)
 ORDER BY no DESC LIMIT :limit
 
 -- name: forget_business_id
@@ -49,6 +55,9 @@ WHERE no = ?
 
 -- name: count_unread
 SELECT count(*) FROM inbox WHERE run_no = ? AND event IS NOT NULL
+
+-- name: known_letter
+SELECT 1 FROM inbox WHERE run_no = ? AND key = ?
 
 -- name: has_unread
 SELECT EXISTS (SELECT 1 FROM inbox WHERE run_no = ? AND event IS NOT NULL)
@@ -85,7 +94,7 @@ UPDATE run SET status = 'ready', ready_at = wake_at WHERE status = 'waiting' AND
 SELECT owner FROM owner WHERE expires_at < ?
 
 -- name: free_runs
-UPDATE run SET status = 'ready', owner = '', ready_at = ? WHERE owner = ? AND status = 'running'
+UPDATE run SET status = 'ready', owner = '', ready_at = ? WHERE owner = ? AND owner <> '' AND status = 'running'
 
 -- name: delete_owner
 DELETE FROM owner WHERE owner = ?
@@ -107,7 +116,9 @@ INSERT INTO owner (owner, host, pid, expires_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (owner) DO UPDATE SET expires_at = excluded.expires_at
 
 -- name: owners
-SELECT owner, host, pid, expires_at FROM owner ORDER BY owner
+SELECT owner, host, pid, expires_at FROM owner
+UNION ALL SELECT DISTINCT owner, '', 0, 0 FROM run WHERE owner <> '' AND owner NOT IN (SELECT owner FROM owner)
+ORDER BY owner
 
 -- name: unblock
 UPDATE run SET status = 'ready', ready_at = ?, detail = '' WHERE status = 'blocked' AND ?2 IN ('', run_id)
@@ -127,7 +138,10 @@ DELETE FROM task WHERE run_no = ?
 
 -- name: tasks
 SELECT run.run_id, task.path, task.task, task.asked_at, task.generation FROM task JOIN run ON run.no = task.run_no
-WHERE ?1 IN ('', run.run_id) ORDER BY task.asked_at, task.path
+WHERE ?1 IN ('', run.run_id) ORDER BY task.asked_at, task.run_no, task.path
+
+-- name: version
+PRAGMA data_version
 
 -- name: epoch
 SELECT epoch FROM run WHERE no = ?

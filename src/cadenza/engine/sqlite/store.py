@@ -72,13 +72,12 @@ class SQLiteStore:
     def runs(self, filter: Filter) -> list[RunRow]:
         bindings = {
             "any_status": not filter.status,
-            "statuses": msgspec.json.encode([each for each in filter.status if each != "pending"]).decode(),
-            "pending": "pending" in filter.status,
+            "statuses": msgspec.json.encode(filter.status).decode(),
             "workflow": filter.workflow,
             "parent": filter.parent,
             "limit": filter.limit,
         }
-        return [RunRow(*row) for row in self._all("list_runs", bindings)]
+        return [RunRow(*row) for row in self._all("list_children" if filter.parent else "list_runs", bindings)]
 
     def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
         return [OpenTaskRow(*row) for row in self._all("tasks", (run_id,))]
@@ -96,7 +95,7 @@ class SQLiteStore:
         return self._all("epoch", (no,))[0][0]
 
     def version(self) -> int:
-        return self._reader.data_version()
+        return self._all("version")[0][0]
 
 
 def _joined(event: AnyEvent, body: bytes | None) -> AnyEvent:
