@@ -17,12 +17,11 @@ from cadenza.durable.versioning import ENGINE_FLAGS
 from cadenza.engine.clock import Clock, SystemClock
 from cadenza.engine.dispatch import new_run
 from cadenza.engine.environment import Environment
-from cadenza.engine.handle import Ended, RunHandle
+from cadenza.engine.handle import RunHandle
 from cadenza.engine.lease import FileLock, LeaseKeeper, new_owner
 from cadenza.engine.live import Feed, Live
 from cadenza.engine.memory import MemoryStore
 from cadenza.engine.options import EngineOptions
-from cadenza.engine.runner import End, Runner
 from cadenza.engine.steps import Threads
 from cadenza.engine.store import (
     Conflict,
@@ -38,6 +37,7 @@ from cadenza.engine.store import (
     Unblock,
     perform,
 )
+from cadenza.engine.waiting import Ended, Waiting
 from cadenza.engine.watchdog import Watchdog
 from cadenza.engine.worker import Worker
 from cadenza.errors import StoreError, UnknownName, UsageError
@@ -87,8 +87,7 @@ class Engine:
         self._lock: FileLock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pulse: asyncio.TimerHandle | None = None
-        self._waiters: dict[str, list[asyncio.Future[Ended]]] = {}
-        self._version = -1
+        self._waiting = Waiting(store)
         self._nudged = False
 
     @classmethod
@@ -123,7 +122,7 @@ class Engine:
             locks: Path | None = getattr(self.store, "locks", None)
             if locks is not None:
                 self._lock = FileLock(locks, self.owner)
-            self.worker = Worker(self._environment(loop), locks, self._run_ended)
+            self.worker = Worker(self._environment(loop), locks, self._waiting.run_ended)
             self._lease.start()
             if self.options.adopt_all:
                 await self.worker.unblock_all()
@@ -159,9 +158,7 @@ class Engine:
             self._lease.stop()
         if self._pulse is not None:
             self._pulse.cancel()
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                waiter.cancel()
+        self._waiting.close()
         self._threads.close()
         self.store.close()
         if self._lock is not None:
@@ -171,25 +168,18 @@ class Engine:
     def _beat(self) -> None:
         """Look at the store, then again after a pause that depends on whether there is work."""
         loop = self._running()
-        busy = bool(self._waiters) or (self.worker is not None and self.worker.busy)
+        busy = bool(self._waiting) or (self.worker is not None and self.worker.busy)
         pause_s = self.options.poll_busy_s if busy else self.options.poll_idle_s
         self._pulse = loop.call_later(pause_s, self._beat)
         try:
             self._look()
         except StoreError as error:
-            self._fail_waiters(error)
+            self._waiting.fail(error)
 
     def _look(self) -> None:
         if self.worker is not None:
             self.worker.look()
-        if self._waiters and (version := self.store.version()) != self._version:
-            self._version = version
-            for run_id in self._waiters.keys() - self._here:
-                row = self.store.run(run_id)
-                if row is None:
-                    self._fail_waiters(UnknownName("run", run_id), run_id)
-                elif (ended := self._how_ended(row)) is not None:
-                    self._tell_waiters(run_id, ended)
+        self._waiting.look(self._here)
 
     def _nudge(self) -> None:
         """Look at the store in the next round of the loop."""
@@ -203,34 +193,7 @@ class Engine:
             try:
                 self._look()
             except StoreError as error:
-                self._fail_waiters(error)
-
-    def _run_ended(self, runner: Runner, end: End, error: Exception | None) -> None:
-        run_id = runner.row.run_id
-        if run_id not in self._waiters:
-            return
-        if end == "ended":
-            self._tell_waiters(run_id, Ended(runner.last))
-        elif end == "blocked":
-            self._tell_waiters(run_id, Ended(None, runner.detail))
-        elif end == "broken" and error is not None:
-            self._fail_waiters(error, run_id)
-
-    def _how_ended(self, row: RunRow) -> Ended | None:
-        if row.status == "blocked":
-            return Ended(None, row.detail)
-        return Ended(self.store.last_event(row.no)) if row.ended else None
-
-    def _tell_waiters(self, run_id: str, ended: Ended) -> None:
-        for waiter in self._waiters.pop(run_id, ()):
-            if not waiter.done():
-                waiter.set_result(ended)
-
-    def _fail_waiters(self, error: Exception, run_id: str = "") -> None:
-        for each in [run_id] if run_id else list(self._waiters):
-            for waiter in self._waiters.pop(each, ()):
-                if not waiter.done():
-                    waiter.set_exception(error)
+                self._waiting.fail(error)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -317,15 +280,13 @@ class Engine:
 
     async def ended(self, run_id: str) -> Ended:
         """Wait until a run has ended or is blocked."""
-        loop = self._running()
+        self._running()
         if run_id not in self._here:
             row = self.find(run_id)
-            if (ended := self._how_ended(row)) is not None:
+            if (ended := self._waiting.how_ended(row)) is not None:
                 return ended
             run_id = row.run_id
-        waiter: asyncio.Future[Ended] = loop.create_future()
-        self._waiters.setdefault(run_id, []).append(waiter)
-        return await waiter
+        return await self._waiting.add(run_id)
 
     @property
     def _here(self) -> set[str]:

@@ -12,16 +12,28 @@ NAMES = (
     "before_commit",
     "after_commit",
     "after_intent",
+    "before_check",
     "before_effect",
     "after_effect",
+    "after_memo_intent",
+    "after_memo_effect",
     "before_delivery",
     "in_compensation",
     "in_claim",
     "in_eviction",
 )
-_name, _, _rest = os.environ.get("CADENZA_FAILPOINT", "").partition(":")
-_nth, _, _signal = _rest.partition(":")
-_left = int(_nth or 1)
+_name = ""
+_left = 0
+_signal = signal.SIGKILL
+
+
+def arm(spec: str) -> None:
+    """Set the one failpoint of this process: ``name:nth[:KILL|STOP]``; an empty ``spec`` sets none."""
+    global _name, _left, _signal
+    _name, _, rest = spec.partition(":")
+    nth, _, signal_name = rest.partition(":")
+    _left = int(nth or 1)
+    _signal = getattr(signal, f"SIG{signal_name or 'KILL'}")
 
 
 def failpoint(name: str) -> None:
@@ -31,4 +43,7 @@ def failpoint(name: str) -> None:
         return
     _left -= 1
     if _left == 0:
-        os.kill(os.getpid(), getattr(signal, f"SIG{_signal or 'KILL'}"))
+        os.kill(os.getpid(), _signal)
+
+
+arm(os.environ.get("CADENZA_FAILPOINT", ""))

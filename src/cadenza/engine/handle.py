@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-import msgspec
-
 from cadenza.durable import codec, events
 from cadenza.durable.define import WorkflowFunction, find_workflow
 from cadenza.engine.store import RunRow
@@ -16,13 +14,6 @@ if TYPE_CHECKING:
     from cadenza.engine.engine import Engine
 
 T = TypeVar("T")
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """How a run has ended: its last event, or None and a ``detail`` if it is blocked."""
-
-    last: events.AnyEvent | None
-    detail: str = ""
 
 
 class RunHandle(Generic[T]):

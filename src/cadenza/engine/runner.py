@@ -219,10 +219,10 @@ class Runner:
         stale = letter.generation not in (-1, self.machine.generation)
         if isinstance(event, events.TaskAnswered) and not stale:
             execution = self.executions.get(event.path)
-            if execution is not None:
+            if execution is not None and execution.in_doubt:  # else a second answer to the same question
                 execution.answered(codec.decode(event.answer, Answer, "the answer"), letter.id)
                 return
-            stale = event.path in self._answered or event.path not in self.machine.open
+            stale = execution is not None or event.path in self._answered or event.path not in self.machine.open
             self._answered.add(event.path)
             self.tell(event.path, "ask", "ask", "answered")
         elif isinstance(event, events.CancelRequested):

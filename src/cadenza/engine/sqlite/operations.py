@@ -100,8 +100,8 @@ class Operations:
         for seq, event in enumerate(operation.events, head + 1):
             self._write(no, seq, event)
         for letter in operation.consumed:
-            self._execute(self._sql["consume_plain"], (letter,))
-            self._execute(self._sql["consume_keyed"], (letter,))
+            self._execute(self._sql["consume_plain"], (letter, no))
+            self._execute(self._sql["consume_keyed"], (letter, no))
         for child in operation.children:
             if self._find(child.started.run_id) is None:
                 self._insert(child)

@@ -69,10 +69,10 @@ INSERT INTO inbox (run_no, key, generation, event) VALUES (?, ?, ?, ?) ON CONFLI
 SELECT id, event, generation FROM inbox WHERE run_no = ? AND event IS NOT NULL ORDER BY id
 
 -- name: consume_keyed
-UPDATE inbox SET event = NULL WHERE id = ? AND key IS NOT NULL
+UPDATE inbox SET event = NULL WHERE id = ? AND run_no = ? AND key IS NOT NULL
 
 -- name: consume_plain
-DELETE FROM inbox WHERE id = ? AND key IS NULL
+DELETE FROM inbox WHERE id = ? AND run_no = ? AND key IS NULL
 
 -- name: wake
 UPDATE run SET status = 'ready', ready_at = ? WHERE no = ? AND status = 'waiting'
