@@ -16,6 +16,7 @@ from typing import Any
 import apsw
 
 from cadenza.engine.failpoint import failpoint
+from cadenza.engine.sqlite.bulk import APPENDS_MIN, BulkAppends
 from cadenza.engine.sqlite.database import connect, errors_of, explain
 from cadenza.engine.sqlite.operations import Operations
 from cadenza.engine.sqlite.turnstile import Turnstile
@@ -42,6 +43,7 @@ class Writer:
         self._path = path
         self._connection = connect(path, writer=True)
         self._operations = Operations(self._connection)
+        self._bulk = BulkAppends(self._connection)
         with errors_of(path):
             self._turnstile = Turnstile(locks)
         self._queue: queue.SimpleQueue[Queued | None] = queue.SimpleQueue()
@@ -98,8 +100,9 @@ class Writer:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
+            bulk = self._bulk.carry_out([operation for operation, _, _ in batch]) if len(batch) >= APPENDS_MIN else set[int]()
             results = [
-                (None, spoilt[index]) if index in spoilt else self._carry_out(index, operation)
+                self._carry_out(index, operation) if index not in bulk and index not in spoilt else (None, spoilt.get(index))
                 for index, (operation, _, _) in enumerate(batch)
             ]
             failpoint("before_commit")

@@ -35,6 +35,11 @@ UPDATE run SET business_id = '' WHERE no = ?
 -- name: fence
 SELECT epoch, owner, (SELECT max(id) FROM journal WHERE id >= ?1 << 24 AND id < (?1 + 1) << 24) FROM run WHERE no = ?1
 
+-- name: fences
+SELECT run.no, run.epoch, run.owner,
+       (SELECT max(id) FROM journal WHERE id >= run.no << 24 AND id < (run.no + 1) << 24)
+FROM json_each(?) AS wanted CROSS JOIN run ON run.no = wanted.value
+
 -- name: insert_event
 INSERT INTO journal (id, event, blob) VALUES (?, ?, ?)
 
@@ -144,7 +149,7 @@ WHERE ?1 IN ('', run.run_id) ORDER BY task.asked_at, task.run_no, task.path
 PRAGMA data_version
 
 -- name: epoch
-SELECT epoch FROM run WHERE no = ?
+SELECT CASE WHEN owner = '' THEN 0 ELSE epoch END FROM run WHERE no = ?
 
 -- name: head
 SELECT max(id) FROM journal WHERE id >= ?1 << 24 AND id < (?1 + 1) << 24
