@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from cadenza.agents.card import Card, Skill, schemas_of
 from cadenza.durable.context import Context
@@ -84,7 +84,7 @@ def agent(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     Raises:
         DefinitionError: not one input, contradicting options, or a name that another agent has.
     """
-    card_fields = {key: options.pop(key) for key in list(options) if key in Card.__dataclass_fields__}
+    card_fields: dict[str, Any] = {key: options.pop(key) for key in list(options) if key in Card.__dataclass_fields__}
 
     def decorate(function: Callable[..., Any]) -> Agent[..., Any]:
         step: StepFunction[..., Any] = StepFunction(function, StepOptions(**options), name)
@@ -93,10 +93,10 @@ def agent(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         other = agents.get(step.label)
         if other is not None and other.step.name != step.name:
             raise DefinitionError(f"{step.name}: the agent name {step.label!r} belongs to {other.step.name}. Give name=…")
-        first_line = (function.__doc__ or "").strip().partition("\n")[0]
         card_fields["skills"] = tuple(card_fields.get("skills", ()))
-        card = Card(**{"name": step.label, **card_fields, "description": card_fields.get("description") or first_line})
-        made = Agent(step, card)
+        if not card_fields.get("description"):
+            card_fields["description"] = (function.__doc__ or "").strip().partition("\n")[0]
+        made = Agent(step, Card(name=step.label, **card_fields))
         steps[step.name] = step
         agents[step.label] = made
         return made
@@ -118,7 +118,7 @@ class CallByName:
         found = find_agent(agent) if isinstance(agent, str) else agent
         if not isinstance(found, Agent):
             raise DefinitionError(f"{found!r} is not an agent. Decorate the function with @agent, or give an agent's name")
-        return ctx.step(found.step, input)
+        return ctx.step(cast("Agent[..., Any]", found).step, input)
 
 
 Context.caller = CallByName()

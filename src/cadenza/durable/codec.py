@@ -163,10 +163,11 @@ def _unserialisable(value: Any, path: str = "value", depth: int = 0) -> tuple[st
         mapping = cast("Mapping[Any, Any]", value)
         children = [(f"{path}[{key!r}]", item) for key, item in mapping.items()]
     elif isinstance(value, list | tuple | set | frozenset):
-        items = cast("list[Any]", list(cast("Any", value)))
+        items: list[Any] = list(cast("Any", value))
         children = [(f"{path}[{index}]", item) for index, item in enumerate(items)]
     elif hasattr(value, "__dict__"):
-        children = [(f"{path}.{name}", item) for name, item in vars(value).items()]
+        fields: dict[str, Any] = vars(cast("Any", value))
+        children = [(f"{path}.{name}", item) for name, item in fields.items()]
     for child_path, child in children:
         try:
             to_json(child)

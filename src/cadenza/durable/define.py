@@ -234,9 +234,9 @@ class StepDecorator:
     """``@step`` registers a function; inside of one, ``step.memo``, ``step.key`` and ``step.heartbeat`` serve it."""
 
     @overload
-    def __call__(self, fn: Callable[P, Awaitable[T]], /) -> StepFunction[P, T]: ...
+    def __call__(self, fn: Callable[P, Awaitable[T]]) -> StepFunction[P, T]: ...
     @overload
-    def __call__(self, fn: Callable[P, T], /) -> StepFunction[P, T]: ...
+    def __call__(self, fn: Callable[P, T]) -> StepFunction[P, T]: ...
     @overload
     def __call__(
         self,
@@ -250,7 +250,7 @@ class StepDecorator:
         undo: Callable[..., Any] | None = None,
         reconcile: Callable[..., Any] | None = None,
     ) -> _Decorate: ...
-    def __call__(self, fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    def __call__(self, fn: Any = None, *, name: str | None = None, **options: Any) -> Any:
         """Register a step.
 
         Args:

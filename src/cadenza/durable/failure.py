@@ -32,8 +32,8 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     def of(cls, error: BaseException, depth: int = 0) -> Failure:
         """Record ``error`` with its cause chain (at most eight deep)."""
         cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if cause is None and isinstance(error, BaseExceptionGroup):
-            cause = cast("BaseException", error.exceptions[0])
+        if cause is None:
+            cause = next(iter(getattr(error, "exceptions", ())), None)  # a group's first
         try:
             details = msgspec.json.encode(error.args)
         except (TypeError, ValueError, OverflowError, msgspec.MsgspecError):

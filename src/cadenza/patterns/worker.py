@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from cadenza.agents.agent import Agent
 from cadenza.durable.context import Context
 from cadenza.durable.define import StepFunction, WorkflowFunction
 from cadenza.errors import DefinitionError
 
-Work = str | Agent[..., Any] | StepFunction[..., Any] | WorkflowFunction[..., Any] | Callable[[Context, Any], Awaitable[Any]]
+Coroutine = Callable[[Context, Any], Awaitable[Any]]
+Work = str | Agent[..., Any] | StepFunction[..., Any] | WorkflowFunction[..., Any] | Coroutine
 """An agent or its name, a step, a workflow (run as a child), or an async function of (ctx, input)."""
 
 
@@ -19,9 +20,9 @@ def perform(ctx: Context, work: Work, input: Any) -> Awaitable[Any]:
     if isinstance(work, str | Agent):
         return ctx.call(work, input)
     if isinstance(work, StepFunction):
-        return ctx.step(work, input)
+        return ctx.step(cast("StepFunction[..., Any]", work), input)
     if isinstance(work, WorkflowFunction):
-        return ctx.run(work, input)
+        return ctx.run(cast("WorkflowFunction[..., Any]", work), input)
     if callable(work):
         return work(ctx, input)
     raise DefinitionError(f"{work!r} can do no work: give an agent, its name, a step, a workflow, or an async function")
