@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.environment import PROJECT
 
+BYTECODE = PROJECT / "build" / "bytecode"
 IMPORT_PROBE = """
 import resource, sys, time
 start = time.perf_counter()
@@ -140,17 +141,18 @@ def run_imports(
     rounds: int, modules: Sequence[tuple[Key, str, str]], results: Results, progress: Callable[[str], None]
 ) -> None:
     """Import (key, interpreter, module) in a fresh process each time: import-time in s, import-memory in MB."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environ["PYTHONPYCACHEPREFIX"] = str(BYTECODE)
     for round_number in range(rounds + 1):
         for key, python, module in modules:
-            probe = subprocess.run(
-                [python, "-c", IMPORT_PROBE, module], cwd=PROJECT, capture_output=True, text=True, check=False
-            )
+            command = [python, "-c", IMPORT_PROBE, module]
+            probe = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False)
             if probe.returncode != 0:
                 if round_number == 0:
                     results.failures.append(f"import {module}: {probe.stderr.strip().splitlines()[-1]}")
                 continue
             seconds, megabytes = map(float, probe.stdout.split())
-            if round_number > 0:  # the first one writes the byte-code
+            if round_number > 0:  # the first one writes the byte-code, as an installer does
                 results.values["import-time"][key].append(seconds)
                 results.values["import-memory"][key].append(megabytes)
             progress(f"import round {round_number}/{rounds}: {key.name}")

@@ -1,35 +1,35 @@
-"""The command: `python -m examples.licence_review`. Exit codes: 0 allowed, 1 failed, 2 bad input, 3 waits, 4 forbidden."""
+"""The command: `python -m examples.licence_review`.
+
+Exit codes: 0 all allowed, 1 the review failed, 2 the input is wrong, 3 questions wait for a person, 4 some forbidden,
+130 stopped by Ctrl-C.
+"""
 
 import argparse
 import asyncio
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
-from cadenza import CadenzaError, Engine, RunHandle, UnknownName
+from cadenza import Answer, CadenzaError, Engine, UnknownName
 
 from .documents import EnvironmentNotFound, distribution_folders, find_site
 from .outcome import Summary
-from .people import AnswersError, People, load_answers
+from .people import AnswersError, People, Question, load_answers
 from .policy import PolicyError, load_policy
 from .progress import Progress
 from .review import Request, licence_review
+from .terminal import show_summary, show_unused, show_waiting
 
-ALLOWED, FAILED, BAD_INPUT, WAITS, FORBIDDEN = range(5)
+ALL_ALLOWED, FAILED, BAD_INPUT, WAITS, SOME_FORBIDDEN, STOPPED = 0, 1, 2, 3, 4, 130
 POLICY = Path(__file__).with_name("policy.yaml")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What was asked for on the command line, checked."""
+    """What was asked for on the command line, checked. The same environment, policy and folder give the same id."""
 
     id: str
     request: Request
@@ -39,130 +39,105 @@ class Job:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    console = Console(highlight=False)
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         job = prepare(options)
         answers = load_answers(options.answer_file) if options.answer_file else {}
+        people = People(answers, str(options.answer_file), yes=options.yes, console=console)
+        return review(job, people, console)
     except (EnvironmentNotFound, PolicyError, AnswersError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(str(error), style="red")
         return BAD_INPUT
-    people = People(answers, str(options.answer_file), yes=options.yes, console=console)
-    try:
-        return asyncio.run(review(job, people, console))
+    except OSError as error:
+        errors.print(f"--out {options.out} cannot be used: {error.strerror}", style="red")
+        return BAD_INPUT
+    except CadenzaError as error:
+        errors.print(str(error), style="red")
+        return FAILED
     except KeyboardInterrupt:
         console.print("\nStopped. Nothing is lost: the same command goes on with this run.")
-        return WAITS
-    except CadenzaError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        return FAILED
+        return STOPPED
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser("python -m examples.licence_review", description="Review the licences of an environment.")
-    made.add_argument("--path", type=Path, default=Path(sys.prefix), help="a venv, site-packages folder, prefix or python")
-    made.add_argument("--policy", type=Path, default=POLICY, help="the policy file (default: the one beside this program)")
+    made = argparse.ArgumentParser("python -m examples.licence_review", description="Review an environment's licences.")
+    made.add_argument(
+        "--path", type=Path, default=Path(sys.prefix), help="venv, site-packages folder, prefix or python"
+    )
+    made.add_argument("--policy", type=Path, default=POLICY, help="policy file (default: policy.yaml of this example)")
     made.add_argument("--out", type=Path, default=Path("licence-review"), help="folder of the reports")
-    made.add_argument("--store", default="cadenza.db", help="the database that remembers the run")
-    made.add_argument("--yes", action="store_true", help="approve every package that needs review")
-    made.add_argument("--answer-file", type=Path, help="YAML: one line a package, 'PACKAGE: allow' or 'PACKAGE: forbid'")
-    made.add_argument("--fresh", action="store_true", help="start anew, even if a review of this environment is unfinished")
-    made.add_argument("--slow", type=float, default=0.0, metavar="SECONDS", help="wait so long in each package, to try kill -9")
+    made.add_argument("--store", default="cadenza.db", help="database that remembers the run")
+    made.add_argument("--yes", action="store_true", help="allow every package that needs review")
+    made.add_argument(
+        "--answer-file", type=Path, help="YAML, one line a package: 'PACKAGE: allow' or 'PACKAGE: forbid'"
+    )
+    made.add_argument("--fresh", action="store_true", help="start anew, even if this review is unfinished")
+    made.add_argument(
+        "--slow", type=seconds, default=0.0, metavar="SECONDS", help="pause in each package, to try kill -9"
+    )
     return made
 
 
+def seconds(text: str) -> float:
+    if not 0 <= (value := float(text)) <= 60:
+        raise argparse.ArgumentTypeError("a number of seconds from 0 to 60")
+    return value
+
+
 def prepare(options: argparse.Namespace) -> Job:
-    """Check everything that can be wrong before anything is started. Raises EnvironmentNotFound, PolicyError."""
-    site = find_site(options.path)
-    policy = load_policy(options.policy)
-    out = str(options.out.absolute())
-    request = Request(str(site), policy, out, options.slow)
-    digest = hashlib.sha256("\n".join([str(site), policy.sha256, out]).encode()).hexdigest()
+    """Check what can be wrong before anything is started. Raises EnvironmentNotFound, PolicyError, OSError."""
+    site, policy, out = find_site(options.path), load_policy(options.policy), options.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(f"{site}\n{policy.sha256}\n{out}".encode()).hexdigest()
+    request = Request(str(site), policy, str(out), options.slow)
     return Job(f"licence-review-{digest[:12]}", request, options.store, options.fresh)
 
 
-async def review(job: Job, people: People, console: Console) -> int:
+def review(job: Job, people: People, console: Console) -> int:
+    """Let the agents work, then the people, then the agents again. While people think, nothing runs."""
     progress = Progress(len(distribution_folders(Path(job.request.site))), console)
+    result = asyncio.run(advance(job, {}, progress, console))
+    if isinstance(result, list) and (answers := people.answers(result)):
+        result = asyncio.run(advance(replace(job, fresh=False), answers, None, console))
+    if isinstance(result, list):
+        show_waiting(result, console)
+    else:
+        show_summary(result, console)
+    show_unused(people.unused, console)
+    if isinstance(result, list):
+        return WAITS
+    return SOME_FORBIDDEN if result.forbidden else ALL_ALLOWED
+
+
+async def advance(
+    job: Job, answers: dict[str, Answer], progress: Progress | None, console: Console
+) -> Summary | list[Question]:
+    """Go on with the review as far as possible: to its end, or to where only people can bring it further."""
     async with Engine.open(job.store) as engine:
-        engine.observe(progress)
-        handle = await start(engine, job)
-        console.print(f"Reviewing {job.request.site}\nRun {handle.run_id}, remembered in {job.store}", soft_wrap=True)
-        await watch(handle, progress, console)
-        if waiting := await ask(engine, handle, people):
-            await watch(handle, progress, console)
-            show_waiting(waiting, handle, people, console)
-            return WAITS
-        await watch(handle, progress, console)
-        summary = await handle.result()
-    show_summary(summary, people, console)
-    return FORBIDDEN if summary.forbidden else ALLOWED
-
-
-async def start(engine: Engine, job: Job) -> RunHandle[Summary]:
-    """Go on with the unfinished review of this environment and policy, or begin one."""
-    try:
-        ended = engine.find(job.id).ended
-    except UnknownName:
-        ended = False
-    anew = job.fresh or ended
-    return await engine.start(licence_review, job.request, id=job.id, on_conflict="replace" if anew else "join")
-
-
-async def watch(handle: RunHandle[Summary], progress: Progress, console: Console) -> None:
-    """Show what happens until the run has ended, or only waits for people."""
-    if not console.is_terminal:
-        await handle.settled()
-        return
-    with Live(progress, console=console, refresh_per_second=8):
-        await handle.settled()
-
-
-async def ask(engine: Engine, handle: RunHandle[Summary], people: People) -> list[dict[str, Any]]:
-    """Answer what can be answered; returns the questions that stay open."""
-    waiting: list[dict[str, Any]] = []
-    for row, task in engine.tasks(handle.run_id):
-        answer = await asyncio.to_thread(people.answer, task.details)
-        if answer is None:
-            waiting.append(task.details)
+        if progress is not None:
+            engine.observe(progress)
+        anew = job.fresh or has_ended(engine, job.id)
+        handle = await engine.start(licence_review, job.request, id=job.id, on_conflict="replace" if anew else "join")
+        for row, _ in engine.tasks(handle.run_id):  # somebody else may have answered meanwhile
+            if answer := answers.get(row.path):
+                await engine.answer(handle.run_id, row.path, answer)
+        if progress is None:
+            await handle.settled()
         else:
-            await engine.answer(handle.run_id, row.path, answer)
-    return waiting
+            console.print(
+                f"Reviewing {job.request.site}\nRun {handle.run_id}, remembered in {job.store}", soft_wrap=True
+            )
+            with progress:
+                await handle.settled()
+        questions = [Question(row.path, handle.run_id, task.details) for row, task in engine.tasks(handle.run_id)]
+        return questions or await handle.result()
 
 
-def show_waiting(waiting: list[dict[str, Any]], handle: RunHandle[Summary], people: People, console: Console) -> None:
-    table = Table("package", "version", "licence", "why a person is asked", box=box.SIMPLE_HEAD)
-    for details in waiting:
-        table.add_row(details["package"], details["version"], details["licence"] or "unresolved", details["policy"])
-    lines = "\n".join(f"  {details['package']}: allow" for details in waiting)
-    console.print(f"\n{len(waiting)} of the packages wait for a person; everything else is done and remembered.")
-    console.print(table)
-    console.print(f"Write allow or forbid for each into a file, for example answers.yaml:\n\n{lines}\n", markup=False)
-    console.print("and run the same command with --answer-file answers.yaml, or with --yes to allow all of them.")
-    console.print(f"Or answer one at a time with: cadenza answer {handle.run_id}", soft_wrap=True)
-    show_unused(people, console)
-
-
-def show_summary(summary: Summary, people: People, console: Console) -> None:
-    if summary.attention:
-        table = Table("package", "licence", "verdict", "decided by", "policy", box=box.SIMPLE_HEAD)
-        for row in summary.attention:
-            verdict = "[green]allowed[/green]" if row.allowed else "[red]forbidden[/red]"
-            table.add_row(escape(row.package), row.licence, verdict, escape(row.decided_by), row.reason)
-        console.print(table)
-    licences = ", ".join(f"{licence} {count}" for licence, count in summary.licences.items())
-    console.print(f"Licences: {licences}")
-    colour = "red" if summary.forbidden else "green"
-    counts = f"{summary.packages} packages, {summary.documents} documents"
-    console.print(f"[bold]{counts}: [{colour}]{summary.forbidden} forbidden[/{colour}], {summary.asked} decided by a person.[/bold]")
-    console.print(summary.replay)
-    show_unused(people, console)
-    for file in summary.files:
-        console.print(f"  {file}", soft_wrap=True)
-
-
-def show_unused(people: People, console: Console) -> None:
-    if people.unused:
-        names = ", ".join(people.unused)
-        console.print(f"[yellow]Answers that nobody asked for (not installed, or decided by the policy): {escape(names)}[/yellow]")
+def has_ended(engine: Engine, id: str) -> bool:
+    try:
+        return engine.find(id).ended
+    except UnknownName:
+        return False
 
 
 if __name__ == "__main__":

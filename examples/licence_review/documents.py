@@ -22,7 +22,7 @@ NOT_PROSE = {".py", ".pyc", ".pyi", ".so", ".json", ".js", ".ts", ".yml", ".yaml
 
 @dataclass(frozen=True)
 class Document:
-    """One file of evidence. `kind`: "metadata", "licence", "notice", "other", or "bundled" (a licence of vendored code)."""
+    """One file of evidence. `kind`: metadata, licence, notice, other, or bundled (a licence of vendored code)."""
 
     path: str  # relative to the folder that holds the distributions
     kind: str
@@ -57,7 +57,7 @@ class EnvironmentNotFound(Exception):
     def __str__(self) -> str:
         return (
             f"No Python environment to review at {self.path}: {self.problem}.\n"
-            "Give --path a virtual environment, a site-packages folder, an installation prefix or its python executable."
+            "Give --path a virtual environment, a site-packages folder, a prefix or a python executable."
         )
 
 
@@ -125,9 +125,9 @@ def _documents(folder: Path, distribution: Distribution) -> list[Document]:
     kinds = {path: kind for path in own if (kind := _kind(path, folder))}
     for file in distribution.files or []:
         path = Path(os.path.normpath(folder.parent / file))
-        if path not in kinds and not path.is_relative_to(folder) and path.is_relative_to(folder.parent):
-            if LICENCE_NAME.search(path.name) and path.suffix.lower() not in NOT_PROSE and path.is_file():
-                kinds[path] = "bundled"
+        outside = path.is_relative_to(folder.parent) and not path.is_relative_to(folder)
+        if outside and _is_licence(path) and path.is_file():
+            kinds[path] = "bundled"
     return [_document(path, folder.parent, kind) for path, kind in kinds.items()]
 
 
@@ -136,11 +136,15 @@ def _kind(path: Path, folder: Path) -> str | None:
         return "metadata"
     if path.suffix.lower() in NOT_PROSE:
         return None
-    if LICENCE_NAME.search(path.name):
+    if _is_licence(path):
         return "licence"
     if NOTICE_NAME.search(path.name):
         return "notice"
     return "other" if path.parent != folder else None  # licenses/AUTHORS is evidence, RECORD is not
+
+
+def _is_licence(path: Path) -> bool:
+    return bool(LICENCE_NAME.search(path.name)) and path.suffix.lower() not in NOT_PROSE
 
 
 def _document(path: Path, site: Path, kind: str) -> Document:

@@ -53,7 +53,8 @@ def operands(expression: str) -> set[str]:
 
 def all_of(expressions: list[str]) -> str:
     """The expressions joined with AND, in brackets where they need it."""
-    return str(_licensing().parse(" AND ".join(f"({expression})" for expression in expressions)))
+    joined: Any = _licensing().parse(" AND ".join(f"({expression})" for expression in expressions))
+    return str(joined if joined.isliteral else joined.flatten())
 
 
 def text_of(licence: str) -> str:

@@ -83,7 +83,6 @@ class Row:
     licence: str
     allowed: bool
     decided_by: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Summary:
     documents: int
     forbidden: int
     asked: int
-    origins: dict[str, int]  # replayed, continued, new: how many packages
+    origins: dict[Origin, int]  # replayed, continued, new: how many packages
     replay: str  # the same as a sentence
     files: list[str]
     attention: list[Row] = field(default_factory=list[Row])  # forbidden, or decided by a person

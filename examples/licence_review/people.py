@@ -2,12 +2,16 @@
 
 import getpass
 import re
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.prompt import Prompt
+from rich.table import Table
 
 from cadenza import Answer
 
@@ -24,37 +28,63 @@ class AnswersError(Exception):
         self.file, self.line, self.problem = file, line, problem
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.problem}\n  allowed here: one line a package, PACKAGE: {' or '.join(OPTIONS)}"
+        allowed = f"one line a package, PACKAGE: {' or '.join(OPTIONS)}"
+        return f"{self.file}:{self.line}: {self.problem}\n  allowed here: {allowed}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """An open question of a run; `details` are those of its HumanTask."""
+
+    path: str
+    run_id: str
+    details: dict[str, Any]
+
+    @property
+    def package(self) -> str:
+        return self.details["package"]
+
+    @property
+    def title(self) -> str:
+        return f"{self.package} {self.details['version']}"
 
 
 class People:
-    """Answers by package. What the file does not name is approved with `yes`, else asked where there is a terminal."""
+    """Answers by package. What the file does not name is allowed with `yes`, else asked where there is a terminal."""
 
-    def __init__(self, answers: dict[str, str], source: str, *, yes: bool, console: Console) -> None:
-        self._answers = {_spelled(package): choice for package, choice in answers.items()}
+    def __init__(self, choices: dict[str, str], source: str, *, yes: bool, console: Console) -> None:
+        self._choices = {_spelled(package): choice for package, choice in choices.items()}
         self._source, self._yes, self._console = source, yes, console
-        self.unused = dict.fromkeys(answers)  # named in the file, and nobody asked
+        self.unused = list(choices)  # named in the file, and nobody asked
 
-    def answer(self, details: dict[str, Any]) -> Answer | None:
-        """The answer to one question, or None: it stays open."""
-        package = str(details["package"])
-        choice = self._answers.get(_spelled(package))
-        if choice is not None:
-            self.unused = {each: None for each in self.unused if _spelled(each) != _spelled(package)}
-            return Answer(choice=choice, by=f"by {self._source}")
-        if self._yes:
-            return Answer(choice="allow", by="by --yes")
-        return self._ask(details) if self._console.is_terminal and self._console.is_interactive else None
+    def answers(self, questions: list[Question]) -> dict[str, Answer]:
+        """The answers that there are, by the questions' paths. Ctrl-C leaves the rest of the questions open."""
+        asked = {_spelled(question.package) for question in questions}
+        self.unused = [package for package in self.unused if _spelled(package) not in asked]
+        answers: dict[str, Answer] = {}
+        for number, question in enumerate(questions, 1):
+            choice = self._choices.get(_spelled(question.package))
+            try:
+                if choice is not None:
+                    answers[question.path] = Answer(choice=choice, by=f"by {self._source}")
+                elif self._yes:
+                    answers[question.path] = Answer(choice="allow", by="by --yes")
+                elif self._console.is_terminal and sys.stdin.isatty():
+                    choice = self._ask(question, f"{number} of {len(questions)}")
+                    if choice != LATER:
+                        answers[question.path] = Answer(choice=choice, by=getpass.getuser())
+            except (KeyboardInterrupt, EOFError):
+                break
+        return answers
 
-    def _ask(self, details: dict[str, Any]) -> Answer | None:
+    def _ask(self, question: Question, which: str) -> str:
         console = self._console
-        console.print(f"\n[bold]May {details['package']} {details['version']} be used?[/bold]", highlight=False)
-        for name in ("licence", "declared", "found_in_texts", "arbiter", "policy"):
-            value = details[name]
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            console.print(f"  {name.replace('_', ' '):<15} {shown or 'nothing'}", highlight=False, markup=False)
-        choice = Prompt.ask("  Your answer", choices=[*OPTIONS, LATER], console=console)
-        return None if choice == LATER else Answer(choice=choice, by=getpass.getuser())
+        console.print(f"\n[bold]May {escape(question.title)} be used?[/bold] [dim]({which})[/dim]")
+        facts = Table.grid(padding=(0, 2))
+        for name in ("licence", "declared", "found in texts", "arbiter", "policy"):
+            facts.add_row(f"  {name}", escape(str(question.details[name])))
+        console.print(facts)
+        return Prompt.ask("  Your answer", choices=[*OPTIONS, LATER], console=console)
 
 
 def load_answers(file: Path) -> dict[str, str]:
@@ -62,10 +92,10 @@ def load_answers(file: Path) -> dict[str, str]:
     try:
         document = yaml.compose(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise AnswersError(file, 1, f"cannot be read ({error})") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise AnswersError(file, line, f"is not YAML: {error.problem}") from error
+        raise AnswersError(file, 1, f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise AnswersError(file, mark.line + 1 if mark else 1, "is not YAML") from error
     if document is None:
         return {}
     if not isinstance(document, yaml.MappingNode):
@@ -74,7 +104,8 @@ def load_answers(file: Path) -> dict[str, str]:
     for key, value in document.value:
         line = key.start_mark.line + 1
         if value.value not in OPTIONS:
-            raise AnswersError(file, line, f"{key.value}: {value.value!r} is no answer")
+            given = repr(value.value) if isinstance(value, yaml.ScalarNode) else "a list or a mapping"
+            raise AnswersError(file, line, f"{key.value}: {given} is no answer")
         if key.value in answers:
             raise AnswersError(file, line, f"{key.value} is answered twice")
         answers[key.value] = value.value

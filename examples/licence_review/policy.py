@@ -68,10 +68,13 @@ def load_policy(path: Path) -> Policy:
         content = path.read_text(encoding="utf-8")
         document = yaml.compose(content)
     except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(file, 1, f"cannot be read ({error})", "a YAML file") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise PolicyError(file, line, f"is not YAML: {error.problem}", "a YAML mapping") from error
+        raise PolicyError(
+            file, 1, f"cannot be read ({getattr(error, 'strerror', None) or error})", "a YAML file"
+        ) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = f"is not YAML: {getattr(error, 'problem', error)}"
+        raise PolicyError(file, mark.line + 1 if mark else 1, problem, "a YAML mapping") from error
     if not isinstance(document, yaml.MappingNode):
         raise PolicyError(file, 1, "is not a mapping", f"the keys {', '.join(VERDICTS)} and unknown")
     rules: dict[str, Rule] = {}

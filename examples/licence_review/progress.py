@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
@@ -15,13 +16,22 @@ PLAIN_EVERY = 10  # without a terminal: one line for so many packages
 
 
 class Progress:
-    """Listens to the engine (`engine.observe`) and draws itself; `packages` is how many are expected."""
+    """Listens to the engine (`engine.observe`), draws itself in a `with` block. `packages` is how many are expected."""
 
     def __init__(self, packages: int, console: Console) -> None:
         self._packages, self._console = packages, console
         self._started_at = time.monotonic()
         self._states: dict[str, dict[str, str]] = defaultdict(dict)  # agent -> path -> its latest state
         self._packages_at: dict[str, str] = {}  # path -> the package that is worked on there
+        self._live = Live(self, console=console, refresh_per_second=8) if console.is_terminal else None
+
+    def __enter__(self) -> None:
+        if self._live is not None:
+            self._live.start()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
 
     def __call__(self, record: Any) -> None:
         if record.name not in CAST:
@@ -30,13 +40,15 @@ class Progress:
             self._packages_at[record.path] = record.detail
             return
         self._states[record.name][record.path] = record.state
-        if not self._console.is_terminal and record.name == "policy_check" and record.state == "completed":
+        if self._live is None and record.name == "policy_check" and record.state == "completed":
             counts = self._count("policy_check")
             if (done := counts["completed"] + counts["replayed"]) % PLAIN_EVERY == 0:
-                self._console.print(f"{done} of {self._packages} packages reviewed", highlight=False)
+                self._console.print(f"{done} of {self._packages} packages reviewed")
 
     def __rich__(self) -> Table:
         table = Table.grid(padding=(0, 2))
+        if not self._states:  # nothing happens: everything is done, or waits for a person
+            return table
         for agent in CAST:
             counts = self._count(agent)
             done = counts["completed"] + counts["replayed"]

@@ -36,11 +36,12 @@ def replay_sentence(review: Review, process: str) -> str:
     """How much of the work was handed over from an earlier process, in one sentence."""
     origins, count = review.origins(process), len(review.outcomes)
     if not origins["replayed"] and not origins["continued"]:
-        return f"All {count} packages were reviewed by one process; none was replayed."
-    parts = [f"{origins['replayed']} of {count} packages were finished by an earlier process and were replayed"]
+        return "All packages were reviewed by this process; none was replayed."
+    parts = [f"{origins['replayed']} of {count} packages were finished by an earlier process and replayed"]
     if origins["continued"]:
-        parts.append(f"{origins['continued']} were begun there and finished here")
-    parts.append(f"{origins['new']} were reviewed here")
+        parts.append(f"{origins['continued']} begun there and finished here")
+    if origins["new"]:
+        parts.append(f"{origins['new']} reviewed here")
     return ", ".join(parts) + "."
 
 
@@ -94,4 +95,4 @@ def summarise(review: Review, replayed: str, files: list[str]) -> Summary:
 def _row(outcome: Outcome) -> Row:
     name = f"{outcome.package.name} {outcome.package.version}"
     licence = outcome.conclusion.expression or "unresolved"
-    return Row(name, licence, outcome.allowed, outcome.decided_by, outcome.decision.reason)
+    return Row(name, licence, outcome.allowed, outcome.decided_by)

@@ -70,9 +70,9 @@ def question(outcome: Outcome) -> HumanTask:
         details={
             "package": package.name,
             "version": package.version,
-            "licence": conclusion.expression,
+            "licence": conclusion.expression or "unresolved",
             "declared": outcome.declared.value or "nothing",
-            "found_in_texts": [*outcome.found.own, *outcome.found.bundled],
+            "found in texts": ", ".join([*outcome.found.own, *outcome.found.bundled]) or "nothing that was recognised",
             "arbiter": f"{conclusion.rule}: {conclusion.reason}",
             "policy": outcome.decision.reason,
         },

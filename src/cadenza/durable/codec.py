@@ -166,7 +166,7 @@ def _unserialisable(value: Any, path: str = "value", depth: int = 0) -> tuple[st
         items: list[Any] = list(cast("Any", value))
         children = [(f"{path}[{index}]", item) for index, item in enumerate(items)]
     elif hasattr(value, "__dict__"):
-        fields: dict[str, Any] = vars(cast("Any", value))
+        fields = cast("dict[str, Any]", vars(value))  # pyright: ignore[reportUnknownArgumentType] - any object
         children = [(f"{path}.{name}", item) for name, item in fields.items()]
     for child_path, child in children:
         try:

@@ -122,3 +122,20 @@ class Finish(msgspec.Struct, frozen=True):
 
 Opened = RunStep | StartTimer | AwaitMessage | SendMessage | OpenTask | StartChild | AwaitChild
 Command = Opened | Cancel | RecordPatch | Finish
+
+
+def signature_of(command: Command) -> str:
+    """What a command was, in a form that two replays can compare."""
+    match command:
+        case RunStep(path=path, name=name, input_hash=input_hash):
+            return f"step {path} {name} {input_hash}"
+        case StartTimer(path=path, fire_at=fire_at):
+            return f"timer {path} {fire_at}"
+        case SendMessage(path=path, to=to, name=name, value=value):
+            return f"send {path} {to} {name} {value!r}"
+        case StartChild(path=path, name=name, input=raw):
+            return f"child {path} {name} {raw!r}"
+        case Finish(ending=ending):
+            return f"finish {type(ending).__name__}"
+        case _:
+            return f"{type(command).__name__.lower()} {command.path}"

@@ -7,6 +7,7 @@ Methods that wait are plain functions that return awaitables: the path is alloca
 from __future__ import annotations
 
 import asyncio
+import copy
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_IMMUTABLE = frozenset({str, int, float, bool, bytes, type(None)})
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -48,7 +50,11 @@ class ChildHandle(Generic[T]):
 
     async def result(self) -> T:
         """Wait for the child. Raises ChildError if it failed or was cancelled."""
-        return cast("T", await asyncio.shield(self._future))
+        try:
+            return cast("T", await asyncio.shield(self._future))
+        finally:
+            if self._future.done():
+                self._future.machine.children.read(self.run_id)
 
     def send(self, name: str, value: Any = None) -> Awaitable[None]:
         """Send the child a message."""
@@ -90,13 +96,14 @@ class Context:
             StepError: it failed for good; an exception that the step declares in ``raises`` comes as itself.
         """
         machine = self._machine
-        machine.refuse_if_evicting()
         step = _as_registered(fn)
         if kwargs:
             args, kwargs = step.normalise(args, kwargs)
         given = [args, kwargs] if kwargs else [args]
         hashed = codec.fingerprint(given, f"an argument of {step.label}") if args or kwargs else ""
         path = current_branch.get().leaf(step.label)
+        if path not in machine.settled:
+            args, kwargs = _captured(args, kwargs)
         return machine.issue(commands.RunStep(path, step, args, kwargs, hashed), delivery.step_outcome)
 
     def call(self, agent: Any, input: Any) -> Awaitable[Any]:
@@ -114,7 +121,7 @@ class Context:
         """Ask a person; the run is parked until the answer is there (``asyncio.timeout`` for a deadline)."""
         codec.encode(task, HumanTask, f"the task {task.title!r}")
         path = current_branch.get().leaf("@ask")
-        return self._machine.issue(commands.OpenTask(path, task, "ask"), delivery.answer)
+        return self._machine.issue(commands.OpenTask(path, copy.deepcopy(task), "ask"), delivery.answer)
 
     @overload
     def receive(self, name: str) -> Awaitable[Any]: ...
@@ -123,12 +130,11 @@ class Context:
     def receive(self, name: str, type: Any = Any) -> Awaitable[Any]:
         """The next message of this name, in order of arrival; one that does not fit ``type`` raises InputInvalid."""
         machine = self._machine
-        machine.refuse_if_evicting()
         _check_label("message", name)
         deliver = delivery.message(type)
         box = machine.letters.get(name)
         path = current_branch.get().leaf(f"@receive:{name}")
-        if box:
+        if box and not machine.over:
             future = machine.loop.create_future()
             deliver(future, box.popleft())
             return future
@@ -164,7 +170,6 @@ class Context:
 
     def _start_child(self, workflow: Any, input: Any, *, awaited: bool) -> OutcomeFuture:
         machine = self._machine
-        machine.refuse_if_evicting()
         found = workflow if isinstance(workflow, WorkflowFunction) else find_workflow(workflow)
         child = cast("WorkflowFunction[..., Any]", found)
         path = current_branch.get().leaf(f"@run:{child.label}")
@@ -177,7 +182,7 @@ class Context:
 
     def compensate(self, fn: Any, *args: Any) -> None:
         """Undo with ``fn(*args)`` if this run fails or is cancelled; the last registered is undone first."""
-        self._machine.refuse_if_evicting()
+        self._machine.refuse_if_over()
         step = as_step(fn)
         self._machine.undo.register(current_branch.get().leaf(step.label), step, args)
 
@@ -200,7 +205,7 @@ class Context:
 
     def patched(self, id: str) -> bool:
         """Whether this run takes the new code: true unless it passed this point before ``id`` was deployed."""
-        self._machine.refuse_if_evicting()
+        self._machine.refuse_if_over()
         _check_label("patch", id)
         patched, news = self._machine.patches.decide(id, self._machine.replaying)
         if news:
@@ -235,6 +240,13 @@ class Context:
     def replaying(self) -> bool:
         """Whether workflow code is being replayed now: for logging and nothing else."""
         return self._machine.replaying
+
+
+def _captured(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments as they are now: workflow code may go on to change what it has given away."""
+    if not kwargs and all(type(value) in _IMMUTABLE for value in args):
+        return args, kwargs
+    return copy.deepcopy((args, kwargs))
 
 
 def _as_registered(fn: Any) -> StepFunction[..., Any]:

@@ -15,22 +15,29 @@ Delivery = Callable[[Any, Any], None]
 _FITS: dict[type[Any], type[Any] | tuple[type[Any], ...]] = {
     events.TimerFired: commands.StartTimer,
     events.MessageSent: commands.SendMessage,
+    events.TaskOpened: commands.OpenTask,
     events.TaskAnswered: commands.OpenTask,
+    events.MemoIntent: commands.RunStep,
     events.ChildEnded: (commands.StartChild, commands.AwaitChild),
 }
 
 
-_STEP_ENDS = (events.StepCompleted, events.StepFailed)
+_HASHED = (events.StepCompleted, events.StepFailed, events.StepIntent)
+_NAMED = (events.AttemptFailed, events.OutcomeInDoubt)
 
 
-def fits(command: commands.Opened, event: events.Outcome) -> bool:
-    """Whether ``event`` can be the outcome of ``command``: kind, name and input hash agree."""
-    if type(event) in _STEP_ENDS:
+def fits(command: commands.Opened, event: events.AnyEvent) -> bool:
+    """Whether ``event`` can be the outcome of ``command``, or its beginning: kind, name and input hash agree."""
+    if type(event) in _HASHED:
         return (
             type(command) is commands.RunStep
             and command.step.name == event.name  # type: ignore[union-attr]
             and command.input_hash == event.input_hash  # type: ignore[union-attr]
         )
+    if isinstance(event, _NAMED):
+        return isinstance(command, commands.RunStep) and command.step.name == event.name
+    if isinstance(event, events.ChildStarted):
+        return isinstance(command, commands.StartChild) and command.run_id == event.run_id
     return isinstance(command, _FITS.get(type(event), ()))
 
 
@@ -39,8 +46,10 @@ def describe(what: commands.Opened | events.AnyEvent) -> str:
     match what:
         case commands.RunStep(name=name, input_hash=given) | events.StepCompleted(name=name, input_hash=given):
             return f"step {name} (input {given})"
-        case events.StepFailed(name=name, input_hash=given):
+        case events.StepFailed(name=name, input_hash=given) | events.StepIntent(name=name, input_hash=given):
             return f"step {name} (input {given})"
+        case events.AttemptFailed(name=name) | events.OutcomeInDoubt(name=name):
+            return f"step {name}"
         case commands.StartTimer() | events.TimerFired():
             return "a timer"
         case commands.AwaitMessage(name=name) | events.MessageReceived(name=name):
@@ -49,9 +58,9 @@ def describe(what: commands.Opened | events.AnyEvent) -> str:
             return f"a message to {to}"
         case commands.OpenTask(task=task):
             return f"a person's answer to {task.title!r}"
-        case events.TaskAnswered():
+        case events.TaskAnswered() | events.TaskOpened():
             return "a person's answer"
-        case commands.StartChild(name=name):
+        case commands.StartChild(name=name) | events.ChildStarted(workflow=name):
             return f"child run {name}"
         case commands.AwaitChild(run_id=run_id) | events.ChildEnded(run_id=run_id):
             return f"child run {run_id}"

@@ -283,6 +283,8 @@ RECORDS = (
     Parked,
 )
 RECORD_TYPES = frozenset(RECORDS)
+BEGINNINGS = frozenset({StepIntent, AttemptFailed, OutcomeInDoubt, MemoIntent, TaskOpened, ChildStarted})
+"""Records of what was begun for workflow code and has to be brought to an end: replay checks that the code asks for it."""
 TERMINALS = (RunCompleted, RunFailed, RunCancelled, RunContinued)
 
 PAYLOAD_FIELDS: dict[type[Any], str] = {

@@ -21,7 +21,7 @@ class Entry:
     doubt: str = ""
     doubt_memo: str = ""
     memos: dict[str, events.MemoSaved] = field(default_factory=dict[str, events.MemoSaved])
-    memo_intents: set[str] = field(default_factory=set[str])
+    memo_intents: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Ledger:
@@ -58,12 +58,12 @@ class Ledger:
                 entry.doubt, entry.doubt_memo = reason, memo
             case events.DoubtResolved(path=path, decision=decision, memo=memo):
                 self._resolve(self.open(path), decision, memo)
-            case events.MemoIntent(path=path, key=key):
-                self.open(path).memo_intents.add(key)
+            case events.MemoIntent(path=path, key=key, input_hash=hashed):
+                self.open(path).memo_intents[key] = hashed
             case events.MemoSaved(path=path, key=key):
                 entry = self.open(path)
                 entry.memos[key] = event
-                entry.memo_intents.discard(key)
+                entry.memo_intents.pop(key, None)
             case events.MemosDiscarded(path=path, key=key):
                 memos = self.open(path).memos
                 for later in list(memos)[list(memos).index(key) :]:
@@ -81,7 +81,7 @@ class Ledger:
         entry.doubt = entry.doubt_memo = ""
         if decision == "not_done":
             if memo:
-                entry.memo_intents.discard(memo)
+                entry.memo_intents.pop(memo, None)
             else:
                 entry.intent = False
                 entry.attempts += 1

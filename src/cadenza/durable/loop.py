@@ -18,14 +18,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context as Variables
 from contextvars import copy_context
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from cadenza.durable.guard import IN_A_STEP, DeterministicLoop, here
 from cadenza.durable.path import current_branch
-from cadenza.errors import Evicted, SideEffect, Stalled
+from cadenza.errors import Evicted, SideEffect, Stalled, WorkflowBug
 
 CALLBACKS_MAX = 1_000_000
-EVICTION_ROUNDS_MAX = 64
+EVICTION_ROUNDS_MAX = 1_000
 MICROSECONDS = 1_000_000
 
 
@@ -76,7 +76,8 @@ class DurableLoop(DeterministicLoop):
         self.callbacks_max = CALLBACKS_MAX
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: dict[int, DurableTask] = {}
-        self._futures: list[DurableFuture] = []
+        self._futures: list[asyncio.Future[Any]] = []
+        self.bugs: list[tuple[DurableTask | None, WorkflowBug]] = []
         self._sweep_at = 256
         self._order = seed
 
@@ -95,10 +96,10 @@ class DurableLoop(DeterministicLoop):
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Variables | None = None
     ) -> asyncio.TimerHandle:
-        if self.evicting:
-            raise Evicted
         _refuse_caller(_WAIT_FOR)
         handle = TimerHandle(when, callback, args, self, context)
+        if self.evicting:
+            return handle  # never fires; whoever waits for it is unwound
         handle.path = self.timers.start_timer(round(when * MICROSECONDS), lambda: self._fire(handle))
         return handle
 
@@ -111,18 +112,22 @@ class DurableLoop(DeterministicLoop):
 
     def create_future(self) -> DurableFuture:
         future = DurableFuture(loop=self)
+        self.track(future)
+        return future
+
+    def track(self, future: asyncio.Future[Any]) -> None:
+        """Whoever awaits ``future`` is unwound when the machine leaves memory."""
         if len(self._futures) >= self._sweep_at:
             self._futures = [each for each in self._futures if not each.done()]
             self._sweep_at = max(256, 2 * len(self._futures))
         self._futures.append(future)
-        return future
 
     def create_task(
         self, coro: Any, *, name: str | None = None, context: Variables | None = None, **_: Any
     ) -> DurableTask:
         if self.evicting:
             _close(coro)
-            raise Evicted
+            coro = _refused()
         _refuse_caller(_WAIT_FOR | _AS_COMPLETED)
         variables = context.copy() if context is not None else copy_context()
         branch = current_branch.get().fork()
@@ -139,6 +144,22 @@ class DurableLoop(DeterministicLoop):
 
     def _forget(self, task: asyncio.Future[Any]) -> None:
         self._tasks.pop(hash(task), None)
+        error = getattr(task, "_exception", None)  # to look at it is not to retrieve it
+        if isinstance(error, WorkflowBug):
+            self.bugs.append((cast("DurableTask", task), error))
+
+    def raise_unseen_bug(self) -> None:
+        """A bug in a task or callback that nobody has looked at by now stalls the run, like one in the workflow itself."""
+        bugs, self.bugs = self.bugs, []
+        for task, bug in bugs:
+            if task is None or task._log_traceback:  # pyright: ignore  # asyncio's own mark of "never retrieved"
+                raise bug
+
+    def cancel_all_but(self, kept: asyncio.Task[Any]) -> None:
+        """Cancel every other task, in the order of their creation."""
+        for task in list(self._tasks.values()):
+            if task is not kept:
+                task.cancel()
 
     def next_order(self) -> int:
         self._order += 1
@@ -158,6 +179,9 @@ class DurableLoop(DeterministicLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """An exception that nobody retrieved: asyncio would log it; workflow code is replayed, so nothing is said."""
+        bug = context.get("exception")
+        if "handle" in context and isinstance(bug, WorkflowBug):  # of a callback, not of the garbage collector
+            self.bugs.append((None, bug))
 
     def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> asyncio.Handle:
         raise SideEffect("loop.call_soon_threadsafe", here(), IN_A_STEP)
@@ -185,7 +209,10 @@ class DurableLoop(DeterministicLoop):
             while ready:
                 handle = ready.popleft()
                 if not handle._cancelled:  # pyright: ignore  # the hot loop: cancelled() costs a call
-                    handle._run()
+                    try:
+                        handle._run()
+                    except SystemExit:
+                        pass  # it is the end of its task, and not of the process
                 left -= 1
                 if not left:
                     raise Stalled("an endless series of callbacks", f"{self.callbacks_max:,} callbacks")
@@ -216,13 +243,22 @@ class DurableLoop(DeterministicLoop):
                 self.run_ready()
             except Stalled:
                 self._ready.clear()
-            alive = list(self._tasks.values())
-            if not alive:
+            if not self._tasks:
                 break
-            for task in alive:
-                task.cancel()
+            if not self._futures:
+                for task in list(self._tasks.values()):
+                    task.cancel()
         self._ready.clear()
+        _undead.extend(self._tasks.values())
         return [task.get_name() for task in self._tasks.values()]
+
+
+_undead: list[DurableTask] = []
+"""Tasks that would not end. They stay, since to collect them would be to run their clean-up code at any moment."""
+
+
+async def _refused() -> None:
+    raise Evicted
 
 
 def _close(coro: Any) -> None:

@@ -20,37 +20,24 @@ from collections.abc import Callable, Iterable
 from contextvars import Context as Variables
 from typing import TYPE_CHECKING, Any
 
-from cadenza.durable import codec, commands, events
-from cadenza.durable.commands import Command, Ending, Finish, Opened
+from cadenza.durable import commands, events
+from cadenza.durable.children import Children
+from cadenza.durable.commands import Command, Ending, Finish, Opened, signature_of
 from cadenza.durable.define import WorkflowFunction
 from cadenza.durable.delivery import Delivery, describe, fits
-from cadenza.durable.failure import Failure
+from cadenza.durable.ending import check_ending, run_workflow
 from cadenza.durable.guard import install
 from cadenza.durable.loop import DurableFuture, DurableLoop, unwind
 from cadenza.durable.path import Branch, current_branch
 from cadenza.durable.undo import UndoStack
 from cadenza.durable.versioning import Patches
-from cadenza.errors import (
-    CadenzaError,
-    CompensationError,
-    ContinuedAsNew,
-    DefinitionError,
-    Evicted,
-    InputInvalid,
-    Nondeterminism,
-    NotSerialisable,
-    PayloadTooLarge,
-    UnknownName,
-    UsageError,
-    WorkflowBug,
-)
+from cadenza.errors import Evicted, Nondeterminism
 
 if TYPE_CHECKING:
     from cadenza.durable.context import Context
 
 
-MISTAKES = (WorkflowBug, DefinitionError, UnknownName, NotSerialisable, PayloadTooLarge)
-"""Errors that a deploy mends: they block the run, where other exceptions fail it (ADR 0006)."""
+STEP_ENDS = (events.StepCompleted, events.StepFailed)
 
 
 class OutcomeFuture(DurableFuture):
@@ -62,7 +49,7 @@ class OutcomeFuture(DurableFuture):
 
     def cancel(self, msg: Any = None) -> bool:
         """Stop waiting. What must not be left alone (irreversible work, a child's clean-up) is waited for instead."""
-        if self.done() or self.machine.evicting:
+        if self.done() or self.machine.over:
             return super().cancel(msg)
         if not self.machine.may_leave(self.command):
             return False  # asyncio then cancels the task as soon as the outcome is there
@@ -83,12 +70,13 @@ class Machine:
         self.left: set[str] = set()
         self.waiters: dict[str, deque[OutcomeFuture]] = {}
         self.letters: dict[str, deque[events.Letter]] = {}
-        self.child_paths: dict[str, str] = {}
-        self.ended_children: dict[str, events.ChildEnded] = {}
+        self.children = Children()
         self.undo = UndoStack(self)
         self.patches = Patches()
         self.replaying = False
+        self.settled: frozenset[str] = frozenset()
         self.finished = False
+        self.undoing = False
         self.cancel_reason: str | None = None
         self._ending: Ending | None = None
         self._commands: list[Command] = []
@@ -96,8 +84,9 @@ class Machine:
         self.loop: DurableLoop = DurableLoop(self, 0)
 
     @property
-    def evicting(self) -> bool:
-        return self.loop.evicting
+    def over(self) -> bool:
+        """Whether workflow code may ask for nothing more: it has ended, or the machine leaves memory."""
+        return self._ending is not None or self.loop.evicting
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -105,6 +94,7 @@ class Machine:
         """Apply a whole journal; the commands made on the way are dropped, ``open`` says what is left to do."""
         journal = list(journal)
         self.patches.expect(event.id for event in journal if isinstance(event, events.Patched))
+        self.settled = frozenset(each.path for each in journal if isinstance(each, STEP_ENDS))
         last = len(journal) - 1
         for index, event in enumerate(journal):
             self.replaying = index < last
@@ -112,9 +102,11 @@ class Machine:
         self.replaying = False
 
     def apply(self, event: events.AnyEvent) -> None:
-        """Apply one event. Raises Nondeterminism if the code does not fit it, Stalled if the code does not yield."""
+        """Apply one event. Raises WorkflowBug: the code does not fit it, does not yield, or did what it must not."""
         kind = type(event)
         if kind in events.RECORD_TYPES:
+            if kind in events.BEGINNINGS:
+                self._check_begun(event)
             return
         loop = self.loop
         if event.at > loop.now_us:
@@ -124,7 +116,7 @@ class Machine:
         elif kind is events.StepCompleted or kind is events.StepFailed:
             self._deliver(event)  # type: ignore[arg-type]  # kind says what it is, and is quicker than isinstance
         elif isinstance(event, events.TERMINALS):
-            self._check_ending(event)
+            check_ending(event, self._ending if self.finished else None, self.workflow)
             return
         elif isinstance(event, events.RunStarted):
             self._start(event)
@@ -134,7 +126,10 @@ class Machine:
             self._cancel_root(event.reason)
         else:
             self._deliver(event)  # type: ignore[arg-type]  # records are handled before
-        self.loop.run_ready()
+        loop = self.loop
+        loop.run_ready()
+        if loop.bugs:
+            loop.raise_unseen_bug()
         if self._ending is not None and not self.finished:
             self._try_finish()
 
@@ -151,7 +146,7 @@ class Machine:
         for letter in carried.letters:
             self.letters.setdefault(letter.name, deque()).append(letter)
         self.undo.restore(carried.undo)
-        self.ended_children = {child.run_id: child for child in carried.children}
+        self.children.restore(carried.children)
         variables = Variables()
         variables.run(current_branch.set, Branch("", f"{event.run_id}:{event.generation}"))
         self._root = self.loop.spawn(self._main(Context(self), event.input), variables, "root")
@@ -160,64 +155,15 @@ class Machine:
             self._cancel_root(carried.cancel)
 
     async def _main(self, ctx: Context, raw_input: bytes) -> None:
-        try:
-            self._ending = await self._run_workflow(ctx, raw_input)
-        except Evicted:
-            raise
-        except BaseException as error:  # SystemExit and the like must not leave the machine
-            self._ending = commands.Failed(Failure.of(error))
-
-    async def _run_workflow(self, ctx: Context, raw_input: bytes) -> Ending:
-        import asyncio
-
-        workflow = self.workflow
-        try:
-            arguments: list[Any] = [ctx]
-            if workflow.takes_input:
-                arguments.append(_decode_input(workflow, raw_input))
-            result = await workflow.fn(*arguments)
-            return commands.Completed(codec.encode(result, workflow.output_type, f"the result of {workflow.label}"))
-        except Evicted:
-            raise
-        except ContinuedAsNew as again:
-            try:
-                return commands.Continued(workflow.encode_input(again.state))
-            except UsageError as bug:
-                return commands.Blocked(str(bug), bug)
-        except MISTAKES as bug:
-            return commands.Blocked(str(bug), bug)
-        except asyncio.CancelledError as error:
-            failure, reason = None, self.cancel_reason
-            if reason is None:
-                return await self._undo_all(commands.Failed(Failure.of(error)))
-            return await self._undo_all(commands.Cancelled(reason, failure))
-        except BaseException as error:
-            if _holds_evicted(error):
-                raise Evicted from None
-            if bug := _holds_bug(error):
-                return commands.Blocked(str(bug), bug)
-            return await self._undo_all(commands.Failed(Failure.of(error)))
-
-    async def _undo_all(self, ending: commands.Failed | commands.Cancelled) -> Ending:
-        undone, left = await self.undo.unwind()
-        if not left:
-            return ending
-        was_cancelled = isinstance(ending, commands.Cancelled)
-        reason = "the run was cancelled" if was_cancelled else str(ending.failure)
-        error = CompensationError(reason, undone, left)
-        error.__suppress_context__ = True
-        failure = Failure.of(error)
-        if was_cancelled:
-            return commands.Cancelled(ending.reason, failure)
-        return commands.Failed(Failure(failure.type, failure.message, failure.details, cause=ending.failure))
+        self._ending = await run_workflow(self, ctx, raw_input)
 
     def carry(self) -> events.Carried:
         """What the next generation takes along, once this one has finished."""
         letters = tuple(letter for box in self.letters.values() for letter in box)
-        return events.Carried(letters, self.undo.entries(), tuple(self.ended_children.values()), self.cancel_reason)
+        return events.Carried(letters, self.undo.entries(), self.children.unread(), self.cancel_reason)
 
     def _cancel_root(self, reason: str) -> None:
-        if self.cancel_reason is None and self._root is not None and not self._root.done():
+        if self.cancel_reason is None and not self.undoing and self._root is not None and not self._root.done():
             self.cancel_reason = reason
             self._root.cancel()
 
@@ -235,10 +181,12 @@ class Machine:
     def _deliver(self, event: events.Outcome) -> None:
         path: str = event.path  # type: ignore[union-attr]  # messages and cancellation are handled before
         if isinstance(event, events.ChildEnded):
-            path = self.child_paths.pop(event.run_id, "")
-            if not path:  # started by an earlier generation, and not asked for yet
-                self.ended_children[event.run_id] = event
-                return
+            for waiting in self.children.end(event):
+                self._settle(waiting, event)
+            return
+        self._settle(path, event)
+
+    def _settle(self, path: str, event: events.Outcome) -> None:
         future = self.open.get(path)
         if future is None:
             if path in self.left:
@@ -246,43 +194,57 @@ class Machine:
                 return
             raise self._mismatch(event)
         if not fits(future.command, event):
-            raise Nondeterminism(f"{describe(event)} at {path}", f"{describe(future.command)} at {path}")
+            raise self._mismatch(event, future)
         del self.open[path]
         if not future.done():
             future.deliver(future, event)
 
     def _settle_late(self, event: events.AnyEvent) -> None:
         """An outcome that was on its way when workflow code ended; the next generation, if there is one, takes it along."""
-        if isinstance(event, events.MessageReceived):
-            self.letters.setdefault(event.name, deque()).append(events.Letter(event.name, event.value, event.sender))
-        elif isinstance(event, events.CancelRequested):
-            self.cancel_reason = self.cancel_reason if self.cancel_reason is not None else event.reason
-        elif isinstance(event, events.ChildEnded):
-            self.ended_children[event.run_id] = event
-        path = getattr(event, "path", "")
+        match event:
+            case events.MessageReceived(name=name, value=value, sender=sender):
+                self.letters.setdefault(name, deque()).append(events.Letter(name, value, sender))
+            case events.CancelRequested(reason=reason):
+                self.cancel_reason = self.cancel_reason if self.cancel_reason is not None else reason
+            case events.ChildEnded():
+                for path in self.children.end(event):
+                    self._forget(path)
+            case _:
+                path: str = getattr(event, "path", "")
+                future = self.open.get(path)
+                if future is not None and not fits(future.command, event):
+                    raise self._mismatch(event, future)
+                if future is None and path not in self.left and not isinstance(self._ending, commands.Blocked):
+                    raise self._mismatch(event)
+                if future is not None and isinstance(event, events.StepCompleted):
+                    self.undo.note(future.command, event.value)
+                self._forget(path)
+
+    def _forget(self, path: str) -> None:
         future = self.open.pop(path, None)
         if future is not None:
-            if isinstance(event, events.StepCompleted):
-                self.undo.note(future.command, event.value)
             unwind(future)
         self.left.discard(path)
 
-    def _mismatch(self, event: events.Outcome) -> Nondeterminism:
-        waiting = ", ".join(f"{describe(each.command)} at {path}" for path, each in list(self.open.items())[:5])
-        return Nondeterminism(f"{describe(event)} at {getattr(event, 'path', '')}", f"waiting for {waiting or 'nothing'}")
+    def _check_begun(self, event: events.AnyEvent) -> None:
+        """What the engine has begun must be something that this code asks for: else it would never be brought to an end."""
+        path: str = event.path  # type: ignore[union-attr]  # all beginnings have one
+        future = self.open.get(path)
+        if future is not None and not fits(future.command, event):
+            raise self._mismatch(event, future)
+        if future is None and path not in self.left and not isinstance(self._ending, commands.Blocked):
+            raise self._mismatch(event)
 
-    def _check_ending(self, event: events.Terminal) -> None:
-        ending = self._ending
-        found = type(ending).__name__.lower() if self.finished else "a run that is still waiting"
-        expected = type(event).__name__.removeprefix("Run").lower()
-        if isinstance(event, events.RunCompleted) and isinstance(ending, commands.Completed) and self.finished:
-            if event.value == ending.value:
-                return
-            expected, found = f"the result {event.value[:200]!r}", f"the result {ending.value[:200]!r}"
-        elif found == expected:
-            return
-        if not isinstance(event, events.RunCancelled):  # a run may be cancelled from outside, without its code's help
-            raise Nondeterminism(expected, found)
+    def _mismatch(self, event: events.AnyEvent, future: OutcomeFuture | None = None) -> Nondeterminism:
+        path: str = getattr(event, "path", "")
+        if future is not None:
+            found = f"{describe(future.command)} at {path}"
+        elif self._ending is not None:
+            found = f"code that has {type(self._ending).__name__.lower()} without it"
+        else:
+            waiting = ", ".join(f"{describe(each.command)} at {at}" for at, each in list(self.open.items())[:5])
+            found = f"waiting for {waiting or 'nothing'}"
+        return Nondeterminism(f"{describe(event)} at {path}", found)
 
     # --- out ------------------------------------------------------------------------------------------------------
 
@@ -292,10 +254,15 @@ class Machine:
         return taken
 
     def issue(self, command: Opened, deliver: Delivery) -> OutcomeFuture:
-        """Called by Context: open a command; its future ends when the outcome is delivered."""
-        self.refuse_if_evicting()
-        assert command.path not in self.open, f"{command.path} is open already"
+        """Called by Context: open a command; its future ends when the outcome is delivered.
+
+        When workflow code may ask for nothing more, nothing is opened, and whoever awaits the future is unwound.
+        """
         future = OutcomeFuture(self, command, deliver)
+        if self.over:
+            self.loop.track(future)
+            return future
+        assert command.path not in self.open, f"{command.path} is open already"
         self.open[command.path] = future
         self._emit(command)
         return future
@@ -303,16 +270,18 @@ class Machine:
     def wait_message(self, command: commands.AwaitMessage, deliver: Delivery) -> OutcomeFuture:
         """Open a wait for a message; the first to wait is the first to get one."""
         future = self.issue(command, deliver)
+        if self.over:
+            return future
         self.waiters.setdefault(command.name, deque()).append(future)
         return future
 
     def wait_child(self, command: commands.StartChild | commands.AwaitChild, deliver: Delivery) -> OutcomeFuture:
         """Open a wait for a child run, which may have ended already."""
         future = self.issue(command, deliver)
-        ended = self.ended_children.pop(command.run_id, None)
-        if ended is None:
-            self.child_paths[command.run_id] = command.path
-        else:
+        if self.over:
+            return future
+        ended = self.children.wait(command.run_id, command.path)
+        if ended is not None:
             del self.open[command.path]
             deliver(future, ended)
         return future
@@ -350,9 +319,9 @@ class Machine:
         if self.trace is not None and not isinstance(command, commands.RecordPatch):  # made once, not in replay
             self.trace.append(signature_of(command))
 
-    def refuse_if_evicting(self) -> None:
+    def refuse_if_over(self) -> None:
         """Clean-up code of a machine that leaves memory must not act."""
-        if self.loop.evicting:
+        if self.over:
             raise Evicted
 
     def start_timer(self, fire_at: int, fire: Callable[[], None]) -> str:
@@ -361,8 +330,20 @@ class Machine:
         return path
 
     def cancel_timer(self, path: str) -> None:
-        if path in self.open and not self.loop.evicting:
+        if path in self.open and not self.over:
             self.leave(path)
+
+    def stop_others(self) -> None:
+        """The run has failed or was cancelled: nothing but undoing goes on, and that is not cancelled any more."""
+        self.undoing = True
+        self.loop.cancel_all_but(self._root)
+        self.leave_compensatable()
+
+    def leave_compensatable(self) -> None:
+        """What may have acted and can be undone is in doubt now."""
+        for future in list(self.open.values()):
+            if isinstance(future.command, commands.RunStep) and future.command.step.undo is not None:
+                future.cancel()
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -374,13 +355,15 @@ class Machine:
             if self._may_drop(future.command):
                 del self.open[path]
                 self.left.add(path)
+                if isinstance(future.command, commands.RunStep) and isinstance(self._ending, commands.Continued):
+                    self.undo.left_in_doubt(future.command)
                 self._emit_cancel(future.command)
                 unwind(future)
         if self.open and not blocked:
             return
         self.finished = True
         self._emit(Finish(self._ending))
-        self.loop.evict()
+        self.evict()
 
     def _may_drop(self, command: Opened) -> bool:
         return isinstance(command, commands.StartChild) or self.may_leave(command)
@@ -395,41 +378,3 @@ class Machine:
     def waiting_for(self) -> list[str]:
         """The open paths, for people."""
         return list(self.open)
-
-
-def signature_of(command: Command) -> str:
-    """What a command was, in a form that two replays can compare."""
-    match command:
-        case commands.RunStep(path=path, name=name, input_hash=input_hash):
-            return f"step {path} {name} {input_hash}"
-        case commands.StartTimer(path=path, fire_at=fire_at):
-            return f"timer {path} {fire_at}"
-        case commands.SendMessage(path=path, to=to, name=name, value=value):
-            return f"send {path} {to} {name} {value!r}"
-        case commands.StartChild(path=path, name=name, input=raw):
-            return f"child {path} {name} {raw!r}"
-        case Finish(ending=ending):
-            return f"finish {type(ending).__name__}"
-        case _:
-            return f"{type(command).__name__.lower()} {command.path}"
-
-
-def _holds_evicted(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return any(_holds_evicted(each) for each in error.exceptions)  # pyright: ignore[reportUnknownVariableType]
-    return isinstance(error, Evicted)
-
-
-def _holds_bug(error: BaseException) -> CadenzaError | None:
-    if isinstance(error, BaseExceptionGroup):
-        found = (_holds_bug(each) for each in error.exceptions)  # pyright: ignore[reportUnknownVariableType]
-        return next((each for each in found if each), None)
-    return error if isinstance(error, MISTAKES) else None
-
-
-def _decode_input(workflow: WorkflowFunction[..., Any], raw: bytes) -> Any:
-    what = f"the input of {workflow.label}"
-    try:
-        return codec.decode(raw, workflow.input_type, what)
-    except InputInvalid as error:
-        raise Nondeterminism("an input that fits its type", str(error), "The type of the input changed.") from error

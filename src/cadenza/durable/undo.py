@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cadenza.durable import codec, commands, events
 from cadenza.durable.define import StepFunction, find_step
 from cadenza.durable.delivery import step_outcome
+from cadenza.durable.ending import MISTAKES
 from cadenza.durable.path import UNDO, idempotency_key
 from cadenza.errors import CadenzaError
 
@@ -60,22 +61,25 @@ class UndoStack:
         )
         self._entries.append(events.Undo(path + UNDO, undo.name, raw))
 
-    async def unwind(self) -> tuple[list[str], list[str]]:
+    async def unwind(self, undone: list[str], left: list[str]) -> None:
         """Undo everything, last first; one that fails does not keep the others from being tried.
 
-        Returns:
-            (paths that were undone, paths that were not and why)
+        Args:
+            undone: gets the paths that were undone.
+            left: gets the paths that were not, and why.
+
+        Raises:
+            One of MISTAKES: an undo function is gone, or does not take what was bound for it.
         """
-        undone: list[str] = []
-        left: list[str] = []
         while self._entries:
             entry = self._entries.pop()
             try:
                 await self._run(entry)
                 undone.append(entry.path.removesuffix(UNDO))
+            except MISTAKES:
+                raise
             except (CadenzaError, *self._declared(entry)) as error:
                 left.append(f"{entry.path.removesuffix(UNDO)} ({error})")
-        return undone, left
 
     def _declared(self, entry: events.Undo) -> tuple[type[Exception], ...]:
         try:

@@ -26,6 +26,7 @@ class Dispatcher:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._timers: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._births: dict[str, int] = {}
         self.sending: set[str] = set()
         self.ending: commands.Ending | None = None
 
@@ -64,9 +65,9 @@ class Dispatcher:
             case commands.StartChild(path=path):
                 if path not in runner.ledger.children:
                     self._start_child(command)
-            case commands.SendMessage(path=path):
+            case commands.SendMessage(path=path, to=to):
                 self.sending.add(path)
-                runner.gate(path, lambda: self._send(command))
+                runner.gate(path, lambda: self._send(command), self._births.get(to, 0))
             case commands.Cancel(path=path):
                 self._cancel(path)
             case commands.RecordPatch(id=id):
@@ -85,7 +86,7 @@ class Dispatcher:
         if runner.closed or runner.closing:
             return
         fire_at, _ = self._timers.pop(path)
-        runner.outcome(events.TimerFired(at=max(runner.now(), fire_at), path=path), behind=True)
+        runner.outcome(events.TimerFired(at=runner.now(fire_at), path=path), behind=True)
         runner.settle_soon()
 
     def _open_task(self, command: commands.OpenTask) -> None:
@@ -111,7 +112,7 @@ class Dispatcher:
         )
         child = new_run(started, runner.row.priority)
         event = events.ChildStarted(at=now, path=command.path, run_id=command.run_id, workflow=command.name)
-        runner.journal.record(event, child=child)
+        self._births[command.run_id] = runner.journal.record(event, child=child)
         runner.tell(command.path, "child", command.name, "started", command.run_id)
 
     def _send(self, command: commands.SendMessage) -> None:

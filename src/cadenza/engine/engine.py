@@ -27,6 +27,7 @@ from cadenza.engine.store import (
     Conflict,
     Create,
     Filter,
+    NewRun,
     OpenTaskRow,
     Operation,
     Post,
@@ -242,15 +243,32 @@ class Engine:
         claim_now = worker is not None and worker.free_slots > 0 and not found.options.concurrency
         owner = self.owner if claim_now else ""
         new = new_run(started, priority, business_id=id, on_conflict=on_conflict, owner=owner)
-        self._running()
-        row, is_new = await perform(self.store, Create(new))
-        if worker is not None:
-            worker.family.add(row.root)
-            if is_new and claim_now:
-                worker.adopt(row, [started])
-            else:
-                self._nudge()
+        row = await self._create(new)
         return RunHandle(self, row.run_id, found)
+
+    async def _create(self, new: NewRun) -> RunRow:
+        """The run is driven from here, if it is ours, also when nobody waits for its start any more."""
+        created: asyncio.Future[RunRow] = self._running().create_future()
+        worker = self.worker
+
+        def done(result: tuple[RunRow, bool] | None, error: Exception | None) -> None:
+            if worker is not None and result is not None:
+                worker.family.add(result[0].root)
+                if result[1] and new.owner:
+                    worker.adopt(result[0], [new.started])
+                else:
+                    self._nudge()
+            elif worker is not None and isinstance(error, StoreError):
+                worker.strays = True
+            if created.done():
+                return
+            if result is not None:
+                created.set_result(result[0])
+            else:
+                created.set_exception(error or StoreError("a run was not created"))
+
+        self.store.submit(Create(new), done)
+        return await created
 
     def handle(self, run_id: str) -> RunHandle[Any]:
         """A handle to a run by its run id, business id, or the beginning of its run id. Raises UnknownName."""
@@ -353,7 +371,7 @@ class Engine:
             raise UnknownName("open task", path, open_tasks, hint)
         task_row, task = open_tasks[path]
         check_answer(task, answer)
-        if task.kind == "resolve" and answer.choice == "done":
+        if task.kind == "resolve" and answer.choice == "done" and not task.details["memo"]:
             self._check_found_result(task, answer)
         raw = codec.encode(answer, Answer, "the answer")
         letter = events.TaskAnswered(at=self.clock.now(), path=path, answer=raw)

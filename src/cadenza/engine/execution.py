@@ -47,6 +47,12 @@ class Execution:
         self._started_at = 0
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether a person is asked what became of it."""
+        entry = self.runner.ledger.at(self.path)
+        return entry is not None and bool(entry.doubt)
+
+    @property
     def key(self) -> str:
         machine = self.runner.machine
         return idempotency_key(machine.run_id, machine.generation, self.path)
@@ -54,7 +60,12 @@ class Execution:
     # --- before ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Do what the ledger allows for a call that has no outcome."""
+        """Do what the ledger allows for a call that has no outcome, once no thread of this process is at work on it."""
+        threads = self.runner.env.threads
+        thread = threads.at_work(self.key) or threads.at_work(self.command.undo_of)
+        if thread is not None:
+            self._launch(self._start_after(thread))
+            return
         entry = self.runner.ledger.at(self.path)
         if entry is not None:
             self.attempt = entry.attempts + 1
@@ -68,6 +79,11 @@ class Execution:
                 self._wait_until(entry.retry_at)
                 return
         self._prepare()
+
+    async def _start_after(self, thread: asyncio.Future[Any]) -> None:
+        """It belongs to an attempt that nobody waits for any more, and cannot be stopped (rule 13)."""
+        await asyncio.wait([thread])
+        self.start()
 
     def _prepare(self) -> None:
         if self.runner.draining:
@@ -87,6 +103,7 @@ class Execution:
             self.runner.gate(self.path, self._run_if_owner)
 
     def _run_if_owner(self) -> None:
+        failpoint("before_check")
         if self.runner.still_owner(strict=False):
             self._launch(self._run())
 
@@ -148,9 +165,9 @@ class Execution:
             self._complete(raw)
 
     async def _outlive(self, attempt: Attempt, error: BaseException) -> None:
-        """A thread is still at work after its limit: nothing is retried until it has ended (rule 13)."""
+        """A thread is still at work after its limit: nothing is retried or found out until it has ended (rule 13)."""
         assert attempt.leftover is not None
-        if not self._may_retry(error):
+        if not (self._may_retry(error) or self.effect == "irreversible"):
             self._failed(error)
             return
         try:
@@ -268,33 +285,39 @@ class Execution:
             return
         token = current_scope.set(StepScope(self.runner, self.command, self.key, self.attempt))
         try:
-            found = hook(*self.command.args, **self.command.kwargs)
-            if hasattr(found, "__await__"):
-                found = await found
+            args, kwargs = self.step.coerce(self.command.args, self.command.kwargs)
+            found = await self.runner.env.threads.call(hook, *args, **kwargs)
+            raw = self._encode(found.value) if isinstance(found, Done) else b""
         except Exception as error:
             self._ask(f"{reason}; and the reconcile hook failed ({type(error).__name__}: {error})")
             return
         finally:
             current_scope.reset(token)
         if isinstance(found, Done):
-            self._resolve("done", "reconcile", found.value, reason)
+            self._resolve("done", "reconcile", raw, reason)
         elif isinstance(found, NotDone):
-            self._resolve("not_done", "reconcile", None, reason)
+            self._resolve("not_done", "reconcile", b"", reason)
         else:
             self._ask(f"{reason}; {getattr(found, 'reason', '') or 'the reconcile hook could not tell'}")
 
-    def _ask(self, reason: str, memo: str = "") -> None:
+    def _encode(self, value: Any) -> bytes:
+        """A result that was found out. Raises InputInvalid if the step could not have had it."""
+        annotation, what = self.step.types["return"], f"the result of {self.step.label}"
+        return codec.encode(codec.coerce(value, annotation, what), annotation, what)
+
+    def _ask(self, reason: str, memo: str = "", letter: int = 0) -> None:
         runner = self.runner
         what = f"{self.step.label} ({memo})" if memo else self.step.label
         task = HumanTask(
             title=f"Did {what} happen?",
             kind="resolve",
-            details={"step": self.step.name, "path": self.path, "key": self.key, "reason": reason},
+            details={"step": self.step.name, "path": self.path, "key": self.key, "memo": memo, "reason": reason},
             options=("done", "not_done", "failed"),
         )
         now = runner.now()
         runner.journal.record(
             events.OutcomeInDoubt(at=now, path=self.path, name=self.step.name, reason=reason, memo=memo),
+            consumed=letter,
             task_opened=OpenTaskRow(
                 runner.row.run_id,
                 self.path,
@@ -308,26 +331,37 @@ class Execution:
 
     def answered(self, answer: Answer, letter: int) -> None:
         """A person has found out."""
-        entry = self.runner.ledger.open(self.path)
-        self._resolve(answer.choice, answer.by, answer.value, answer.comment or "a person said so", letter, entry.doubt_memo)
+        memo, raw = self.runner.ledger.open(self.path).doubt_memo, b""
+        if answer.choice == "done":
+            try:
+                raw = codec.encode(answer.value, Any, f"the memo {memo!r}") if memo else self._encode(answer.value)
+            except CadenzaError as error:
+                self._ask(f"the answer does not fit: {error}", memo, letter)
+                return
+        self._resolve(answer.choice, answer.by, raw, answer.comment or "a person said so", letter, memo)
 
     def _resolve(
-        self, decision: Any, by: str, value: Any, reason: str, letter: int = 0, memo: str = ""
+        self, decision: Any, by: str, raw: bytes, reason: str, letter: int = 0, memo: str = ""
     ) -> None:
+        """Go on with what was found; a finding and the outcome that it decides are one append."""
         runner = self.runner
         event = events.DoubtResolved(at=runner.now(), path=self.path, decision=decision, by=by, memo=memo)
-        runner.journal.record(event, consumed=letter, task_closed=self.path if letter else "")
+        hashed = runner.ledger.open(self.path).memo_intents.get(memo, "")
+        runner.journal.record(
+            event, consumed=letter, task_closed=self.path if letter else "", with_next=decision != "not_done"
+        )
         if decision == "failed":
             self._fail(CadenzaError(reason), in_doubt=False)
         elif decision == "not_done":
             self.attempt += 0 if memo else 1
             self._prepare()
         elif memo:
-            raw = codec.encode(value, Any, f"the memo {memo!r}")
-            runner.journal.record(events.MemoSaved(at=runner.now(), path=self.path, key=memo, value=raw, effect="irreversible"))
+            saved = events.MemoSaved(
+                at=runner.now(), path=self.path, key=memo, value=raw, effect="irreversible", input_hash=hashed
+            )
+            runner.journal.record(saved)
             self._prepare()
         else:
-            raw = codec.encode(value, self.step.types["return"], f"the result of {self.step.label}")
             self._complete(raw)
 
     # --- leaving --------------------------------------------------------------------------------------------------

@@ -92,8 +92,9 @@ class JournalWriter:
         child: NewRun | None = None,
         task_opened: OpenTaskRow | None = None,
         task_closed: str = "",
+        with_next: bool = False,
     ) -> int:
-        """Append ``event`` with all that belongs to it; returns its sequence number."""
+        """Append ``event`` with all that belongs to it (``with_next``: and with the next event); returns its number."""
         assert not self.closing, f"{event} after the end"
         if self.closed:
             return self.head
@@ -114,7 +115,7 @@ class JournalWriter:
         self._bytes += EVENT_BYTES + events.payload_bytes(event)
         if self.head >= self._seq_half or self._bytes > self._bytes_max:
             self._weigh()
-        if not self.sending:
+        if not (self.sending or with_next):
             self._flush()
         return self.head
 
@@ -199,7 +200,6 @@ class JournalWriter:
             if not future.done():
                 future.set_result(None)
         self._owner.committed(operation)
-        if self._draft.events:
-            self._flush()
+        self._flush()
 
 

@@ -152,6 +152,8 @@ class MemoryStore:
         if row is None:
             raise UnknownName("run", posting.to, self._numbers)
         if row.ended:
+            if (row.no, posting.key) in self._keys:  # it arrived in time, and this is its repetition
+                return row
             raise UsageError(f"run {row.run_id} is {row.status}; nothing was sent")
         self._refuse_if_full(posting)
         self._deliver(row, posting, operation.now)
@@ -288,7 +290,8 @@ class MemoryStore:
         return sorted([*self._owners.values(), *ghosts], key=lambda each: each.owner)
 
     def epoch(self, no: int) -> int:
-        return self._rows[no].epoch
+        row = self._rows[no]
+        return row.epoch if row.owner else 0
 
     def version(self) -> int:
         return self._version

@@ -27,11 +27,13 @@ from cadenza.engine.environment import Environment
 from cadenza.engine.execution import Execution
 from cadenza.engine.failpoint import failpoint
 from cadenza.engine.journal import JournalWriter
+from cadenza.engine.live import State
 from cadenza.engine.store import Append, Change, Letter, Posting, RunRow
-from cadenza.errors import CadenzaError, Evicted, Fenced, JournalFull, Nondeterminism, UnknownName, WorkflowBug
+from cadenza.errors import CadenzaError, Evicted, Fenced, JournalFull, Nondeterminism, StoreError, UnknownName, WorkflowBug
 
 log = logging.getLogger("cadenza")
 End = Literal["parked", "ended", "blocked", "released", "lost", "broken"]
+ENDED_AS: dict[type[Any], State] = {events.RunFailed: "failed", events.RunCancelled: "cancelled"}
 
 
 class Runner:
@@ -74,6 +76,7 @@ class Runner:
     def begin(self, journal: list[events.AnyEvent] | None = None) -> None:
         """Load and replay the journal, then do what is left to do. ``journal`` spares the load of a run just created."""
         fresh = journal is not None
+        self.tell("", "run", self.row.workflow, "started" if self.row.epoch <= 1 else "resumed")
         try:
             workflow = find_workflow(self.row.workflow)
             if journal is None:
@@ -106,11 +109,9 @@ class Runner:
 
     # --- the journal ----------------------------------------------------------------------------------------------
 
-    def now(self) -> int:
-        """Microseconds since 1970; never before the run's last event."""
-        now = self.env.clock.now()
-        if now > self._last_at:
-            self._last_at = now
+    def now(self, not_before: int = 0) -> int:
+        """Microseconds since 1970; never before the run's last event, nor before ``not_before``."""
+        self._last_at = max(self._last_at, self.env.clock.now(), not_before)
         return self._last_at
 
     def outcome(self, event: events.Outcome, *, behind: bool = False, consumed: int = 0) -> None:
@@ -171,9 +172,9 @@ class Runner:
         if self._bug is not None or machine.finished:
             self.settle_soon()
 
-    def gate(self, path: str, start: Callable[[], None]) -> None:
-        """Call ``start`` once everything that was delivered until now is committed (rule 1)."""
-        barrier = max(self.delivered, self._patch_seq)
+    def gate(self, path: str, start: Callable[[], None], after: int = 0) -> None:
+        """Call ``start`` once everything that was delivered until now, and the event ``after``, is on disk (rule 1)."""
+        barrier = max(self.delivered, self._patch_seq, after)
         if self.journal.on_disk >= barrier:
             start()
         else:
@@ -200,8 +201,12 @@ class Runner:
             return False
         if epoch == self.row.epoch:
             return True
-        self._close("lost", Fenced(self.row.run_id, self.row.epoch, f"the epoch is {epoch} now"))
+        self.lose(epoch)
         return False
+
+    def lose(self, epoch: int) -> None:
+        """The run is driven in a later ``epoch`` now: do nothing more."""
+        self._close("lost", Fenced(self.row.run_id, self.row.epoch, f"the epoch is {epoch} now"))
 
     # --- the inbox ------------------------------------------------------------------------------------------------
 
@@ -209,7 +214,12 @@ class Runner:
         """Journal what waits in the inbox."""
         if self.closed or self.closing or self._bug is not None:
             return
-        for letter in self.env.store.letters(self.row.no):
+        try:
+            letters = self.env.store.letters(self.row.no)
+        except StoreError as error:
+            self._close("broken", error)
+            return
+        for letter in letters:
             if letter.id not in self._taken and not (self.closing or self.machine.finished):
                 self._taken.add(letter.id)
                 self._take(letter)
@@ -222,7 +232,8 @@ class Runner:
             if execution is not None and execution.in_doubt:  # else a second answer to the same question
                 execution.answered(codec.decode(event.answer, Answer, "the answer"), letter.id)
                 return
-            stale = execution is not None or event.path in self._answered or event.path not in self.machine.open
+            asked = self.machine.open.get(event.path)
+            stale = asked is None or not isinstance(asked.command, commands.OpenTask) or event.path in self._answered
             self._answered.add(event.path)
             self.tell(event.path, "ask", "ask", "answered")
         elif isinstance(event, events.CancelRequested):
@@ -331,6 +342,8 @@ class Runner:
                 log.error("run %s: task %s swallows BaseException and would not end", self.row.run_id, name)
         if end == "parked":
             self.tell("", "run", self.row.workflow, "parked")
+        elif end == "ended":
+            self.tell("", "run", self.row.workflow, ENDED_AS.get(type(self.last), "completed"))
         self._on_end(self, end, error)
 
     def verify(self) -> None:

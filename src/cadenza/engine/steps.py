@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ class Run(Protocol):
 
     journal: Journal
 
+    def still_owner(self, *, strict: bool) -> bool: ...
     def progress(self, path: str, name: str, detail: Any) -> None: ...
     def now(self) -> int: ...
 
@@ -44,6 +46,7 @@ class StepScope:
         self._run, self._command = run, command
         self.key, self.undo_of, self.attempt = key, command.undo_of, attempt
         self.on_heartbeat: Callable[[], None] | None = None
+        self.flights: list[asyncio.Task[Any] | None] = []
         self._loop = asyncio.get_running_loop()
 
     def heartbeat(self, detail: Any) -> None:
@@ -56,6 +59,23 @@ class StepScope:
 
     async def memo(self, key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any:
         """See ``step.memo`` (rule 4)."""
+        task = asyncio.current_task()
+        self.flights.append(task)
+        try:
+            return await self._memo(key, fn, effect, input)
+        finally:
+            self.flights.remove(task)
+
+    async def stop(self) -> None:
+        """No memo outlives its attempt (a failing ``gather`` leaves its others running), or the next would do it again."""
+        own = asyncio.current_task()
+        left = {task for task in self.flights if task is not None and task is not own}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+
+    async def _memo(self, key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any:
         path, ledger = self._command.path, self._run.journal.ledger
         what = f"the memo {key!r} of {self._command.step.label}"
         hashed = "" if input is None else codec.fingerprint(input, what)
@@ -72,9 +92,13 @@ class StepScope:
             await self._run.journal.commit(
                 events.MemoIntent(at=self._run.now(), path=path, key=key, input_hash=hashed)
             )
+            failpoint("after_memo_intent")
+        if effect != "read" and not self._run.still_owner(strict=effect == "irreversible"):
+            raise asyncio.CancelledError
         value = fn()
         if hasattr(value, "__await__"):
             value = await value
+        failpoint("after_memo_effect")
         raw = codec.encode(value, Any, what)
         event = events.MemoSaved(
             at=self._run.now(), path=path, key=key, value=raw, effect=effect, input_hash=hashed
@@ -103,18 +127,34 @@ class Threads:
     def __init__(self, size: int) -> None:
         self._size = size
         self._pool: ThreadPoolExecutor | None = None
+        self._at_work: dict[str, asyncio.Future[Any]] = {}
         self.busy = 0
 
-    def run(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
+    def at_work(self, key: str) -> asyncio.Future[Any] | None:
+        """The thread that is at work on the call of this idempotency key."""
+        return self._at_work.get(key)
+
+    def run(self, call: Callable[[], Any], key: str = "") -> asyncio.Future[Any]:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._size, "cadenza-step")
         self.busy += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, call)
-        future.add_done_callback(self._ended)
+        if key:
+            self._at_work[key] = future
+        future.add_done_callback(lambda ended: self._ended(ended, key))
         return future
 
-    def _ended(self, future: asyncio.Future[Any]) -> None:
+    async def call(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """``fn``'s result: an async function is awaited here, a sync one runs in a thread, with the same variables."""
+        if inspect.iscoroutinefunction(fn):
+            return await fn(*args, **kwargs)
+        variables = contextvars.copy_context()
+        value = await self.run(lambda: variables.run(fn, *args, **kwargs))
+        return await value if hasattr(value, "__await__") else value
+
+    def _ended(self, future: asyncio.Future[Any], key: str) -> None:
         self.busy -= 1
+        self._at_work.pop(key, None)
         if not future.cancelled():
             future.exception()
 
@@ -135,13 +175,17 @@ class Attempt:
         current_scope.set(self._scope)  # in the task's own variables: there is nothing to reset
         step = self._command.step
         settings = step.settings
-        if settings.timeout_s is not None or settings.heartbeat_timeout_s is not None:
-            value = await self._limited(settings.timeout_s, settings.heartbeat_timeout_s)
-        elif step.is_async:
-            args, kwargs = self._args
-            value = await step.fn(*args, **kwargs)
-        else:
-            value = await self._call()
+        try:
+            if settings.timeout_s is not None or settings.heartbeat_timeout_s is not None:
+                value = await self._limited(settings.timeout_s, settings.heartbeat_timeout_s)
+            elif step.is_async:
+                args, kwargs = self._args
+                value = await step.fn(*args, **kwargs)
+            else:
+                value = await self._call()
+        finally:
+            if self._scope.flights:
+                await self._scope.stop()
         failpoint("after_effect")
         return self.encode(value)
 
@@ -160,7 +204,7 @@ class Attempt:
         if step.is_async:
             return await step.fn(*args, **kwargs)
         variables = contextvars.copy_context()
-        future = self._threads.run(lambda: variables.run(step.fn, *args, **kwargs))
+        future = self._threads.run(lambda: variables.run(step.fn, *args, **kwargs), self._scope.key)
         self.leftover = future
         value = await asyncio.shield(future)
         self.leftover = None

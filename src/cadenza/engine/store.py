@@ -265,7 +265,7 @@ class Store(Protocol):
         ...
 
     def epoch(self, no: int) -> int:
-        """A run's epoch, read anew."""
+        """A run's epoch, read anew; 0 while nobody owns it."""
         ...
 
     def version(self) -> int:

@@ -58,7 +58,7 @@ class Watchdog:
             machine = self._machine
             if machine is None or self._clock.elapsed_s() - self._began_s < self._stall_s:
                 return
-            machine.loop.interrupted = line_of(sys._current_frames().get(self._thread_id))
+            machine.loop.interrupted = line_of(sys._current_frames().get(self._thread_id))  # pyright: ignore[reportPrivateUsage] - the only way
             self._raise_in_thread(Evicted)
 
     def _raise_in_thread(self, error: type[BaseException] | None) -> None:

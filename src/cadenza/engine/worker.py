@@ -15,7 +15,7 @@ from cadenza.durable.events import AnyEvent
 from cadenza.engine.environment import Environment
 from cadenza.engine.lease import dead_owners
 from cadenza.engine.runner import End, Runner
-from cadenza.engine.store import Claim, Reclaim, Retire, RunRow, Unblock, perform
+from cadenza.engine.store import Claim, Filter, Reclaim, Retire, RunRow, Unblock, perform
 from cadenza.errors import CadenzaError, StoreError
 
 log = logging.getLogger("cadenza")
@@ -25,7 +25,7 @@ RECLAIM_PAUSE_S = (0.05, 5.0)
 
 
 class Worker:
-    """One per engine that runs workflows.
+    """One per engine that runs workflows. ``strays`` is set when a write has failed that may have given it a run.
 
     Args:
         env: what its runners share.
@@ -40,6 +40,7 @@ class Worker:
         self.run_ids: set[str] = set()
         self.family: set[str] = set()
         self.draining = False
+        self.strays = False
         self._claiming = False
         self._claim_again = False
         self._version = -1
@@ -71,8 +72,19 @@ class Worker:
             for no in store.mail(self.env.owner):
                 if no in self.runners:
                     self.runners[no].take_letters()
-        if (due and due <= now) or self._dead():
+        if self.strays:
+            self._take_strays()
+        dead = self._dead()  # also while something is due: their runs may be what it waits for
+        if dead or (due and due <= now):
             self.claim()
+
+    def _take_strays(self) -> None:
+        """Drive what is this worker's without its knowledge: a write that failed may have been done all the same."""
+        rows = self.env.store.runs(Filter(status=("running",), limit=1_000_000))
+        self.strays = False
+        for row in rows:
+            if row.owner == self.env.owner and row.no not in self.runners and row.no not in self._pauses:
+                self._reclaim_later(row, None)
 
     def _dead(self) -> tuple[str, ...]:
         """Owners that are provably gone, looked for now and then; and those whose lease has expired."""
@@ -105,6 +117,8 @@ class Worker:
 
         def done(rows: list[RunRow] | None, error: Exception | None) -> None:
             self._claiming = False
+            if isinstance(error, StoreError):
+                self.strays = True
             for row in rows or ():
                 self.adopt(row)
             if self._claim_again or len(rows or ()) == limit:
@@ -115,6 +129,9 @@ class Worker:
 
     def adopt(self, row: RunRow, journal: list[AnyEvent] | None = None) -> None:
         """Drive a run that this worker has claimed."""
+        before = self.runners.get(row.no)
+        if before is not None:  # this process was away for longer than its lease, and has got the run back
+            before.lose(row.epoch)
         runner = Runner(self.env, row, self._ended)
         self.runners[row.no] = runner
         self.run_ids.add(row.run_id)
@@ -141,16 +158,18 @@ class Worker:
         """A write failed, and nobody knows whether it was done: start from what the store has, in a new epoch."""
         first_s, last_s = RECLAIM_PAUSE_S
         pause_s = self._pauses[row.no] = min(self._pauses.get(row.no, first_s / 2) * 2, last_s)
-        log.warning("run %s: %s; trying again in %.2f s", row.run_id, error, pause_s)
+        log.warning("run %s: %s; trying again in %.2f s", row.run_id, error or "taken by a failed write", pause_s)
 
         def done(again: RunRow | None, failed: Exception | None) -> None:
             if isinstance(failed, StoreError):
                 self._reclaim_later(row, failed)
-            elif again is not None and row.no not in self.runners:
+            elif again is not None:
                 self.adopt(again)
+            else:
+                self._pauses.pop(row.no, None)
 
         def reclaim() -> None:
-            if not self.draining:
+            if not self.draining and row.no not in self.runners:  # else it came back through a claim meanwhile
                 self.env.store.submit(Reclaim(row.no, self.env.owner), done)
 
         self.env.loop.call_later(pause_s, reclaim)

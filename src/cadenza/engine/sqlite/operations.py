@@ -152,6 +152,8 @@ class Operations:
         if row is None:
             raise UnknownName("run", posting.to)
         if row.ended:
+            if self._first("known_letter", row.no, posting.key):  # it arrived in time, and this is its repetition
+                return row
             raise UsageError(f"run {row.run_id} is {row.status}; nothing was sent")
         self._deliver(row, posting, operation.now)
         return self._row(row.no)

@@ -12,7 +12,7 @@ APPLICATION_ID = 0x4361_647A  # "Cadz"
 @cache
 def queries() -> dict[str, str]:
     """Name to statement; ``{other}`` in a statement stands for the statement of that name."""
-    text = files(__package__).joinpath("queries.sql").read_text(encoding="utf-8")
+    text = files("cadenza.engine.sqlite").joinpath("queries.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
     named = {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
     return {name: body.replace("{run_columns}", named["run_columns"]) for name, body in named.items()}
@@ -21,5 +21,5 @@ def queries() -> dict[str, str]:
 @cache
 def migrations() -> list[str]:
     """Scripts in order; the n-th brings a database to version n."""
-    folder = files(__package__).joinpath("migrations")
+    folder = files("cadenza.engine.sqlite").joinpath("migrations")
     return [each.read_text(encoding="utf-8") for each in sorted(folder.iterdir(), key=lambda each: each.name)]

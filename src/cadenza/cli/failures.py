@@ -1,0 +1,120 @@
+"""Errors as people see them: one clear message, no traceback of ours, and the exit code that belongs to it."""
+
+from __future__ import annotations
+
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+from cadenza.cli import exit_codes
+from cadenza.errors import (
+    CadenzaError,
+    DuplicateRun,
+    InboxFull,
+    OutcomeError,
+    RunBlocked,
+    StoreError,
+    UsageError,
+    WorkflowBug,
+)
+
+if TYPE_CHECKING:
+    from cadenza.durable.failure import Failure
+
+TRACE_LINES = 30
+
+
+class UserCodeError(UsageError):
+    """The user's module could not be imported. ``trace`` shows their own lines."""
+
+    def __init__(self, what: str, trace: str, hint: str = "") -> None:
+        self.what, self.trace, self.hint = what, trace, hint
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (f"{self.what}:", self.trace, self.hint) if part)
+
+
+class NoStore(StoreError):
+    """There is no store where one is to be read."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        super().__init__(where)
+
+    def __str__(self) -> str:
+        return (
+            f"there is no store at {self.where}. Run a workflow first (cadenza run FILE), go to the folder that has "
+            "it, or name it with --store or $CADENZA_STORE."
+        )
+
+
+def code_of(error: CadenzaError) -> int:
+    """The exit code of an error that ended a command."""
+    match error:
+        case UsageError() | InboxFull():
+            return exit_codes.USAGE
+        case RunBlocked() | WorkflowBug():
+            return exit_codes.BLOCKED
+        case StoreError():
+            return exit_codes.STORE
+        case OutcomeError():
+            return exit_codes.FAILED
+        case _:
+            return exit_codes.FAILED
+
+
+def text_of(error: CadenzaError) -> str:
+    """The message, in the command line's own words."""
+    if isinstance(error, DuplicateRun):
+        return (
+            f"the id {error.business_id!r} belongs to run {error.run_id} ({error.status}). Nothing was started. "
+            "Use --on-conflict join to get that run, or --on-conflict replace to cancel it and start anew."
+        )
+    return str(error)
+
+
+def report(error: CadenzaError) -> int:
+    """Print an error on stderr; returns its exit code."""
+    from cadenza.cli.streams import err
+
+    console = err()
+    console.print("error: ", style="bold red", end="")
+    console.print(text_of(error), soft_wrap=True)
+    return code_of(error)
+
+
+def own_trace(error: BaseException, folder_of_ours: str) -> str:
+    """The traceback of ``error`` without frames of the import system or of files below ``folder_of_ours``."""
+    import traceback
+
+    shown = traceback.TracebackException(
+        type(error), error, _first_own(error.__traceback__, folder_of_ours), compact=True, limit=-8
+    )
+    lines = "".join(shown.format()).rstrip().splitlines()
+    if len(lines) > TRACE_LINES:
+        lines = [*lines[:6], "  …", *lines[-(TRACE_LINES - 7) :]]
+    return "\n".join(lines)
+
+
+def _first_own(trace: TracebackType | None, folder: str) -> TracebackType | None:
+    """The traceback from its first frame that is the user's on."""
+    while trace is not None and _is_ours(trace.tb_frame, folder):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_ours(frame: FrameType, folder: str) -> bool:
+    file = frame.f_code.co_filename
+    return file.startswith((folder, "<frozen importlib")) or "/importlib/" in file
+
+
+def failure_text(failure: Failure) -> str:
+    """A recorded failure with its causes, and where it was raised."""
+    lines: list[str] = []
+    each: Failure | None = failure
+    while each is not None:
+        lines.append(("caused by " if lines else "") + str(each))
+        if each.trace and (each.cause is None or not lines[1:]):
+            lines.extend(each.trace.rstrip().splitlines())
+        each = each.cause
+    return "\n".join(lines)

@@ -1,0 +1,332 @@
+"""A run's journal, read for people: what happened at each path, in which state it is, and how long it took.
+
+The journal holds outcomes, not beginnings: a step that is in flight in another process is not in it, and the inputs of
+steps are there as hashes only. Everything shown here is derived; nothing is stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cadenza.durable import events
+from cadenza.durable.failure import Failure
+from cadenza.engine.engine import Engine
+from cadenza.engine.store import Filter, RunRow
+
+State = Literal["completed", "failed", "cancelled", "open", "retrying", "waiting", "doubt"]
+RUNS_MAX = 500
+"""How many runs of one family are read."""
+NUMBERS = re.compile(r"(\d+)")
+
+
+@dataclass(slots=True)
+class Item:
+    """What happened at one path. Times are microseconds since 1970; 0 is unknown. Values are JSON bytes."""
+
+    path: str
+    kind: str
+    name: str
+    state: State
+    began: int
+    ended: int = 0
+    attempts: int = 1
+    input: bytes = b""
+    value: bytes = b""
+    failure: Failure | None = None
+    tries: list[events.AttemptFailed] = field(default_factory=list[events.AttemptFailed])
+    memos: list[events.MemoSaved] = field(default_factory=list[events.MemoSaved])
+    notes: list[str] = field(default_factory=list[str])
+    input_hash: str = ""
+    done_by: str = ""
+    child: str = ""
+
+    @property
+    def took(self) -> int:
+        """Microseconds from the first beginning that is known to the end; 0 if it is open."""
+        return max(0, self.ended - self.began) if self.ended else 0
+
+    @property
+    def branch(self) -> str:
+        return self.path.rpartition("/")[0]
+
+    @property
+    def leaf(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(slots=True)
+class Generation:
+    """One journal of a run: from its start to its end or to ``continue_as_new``."""
+
+    number: int
+    began: int
+    input: bytes
+    ended: int = 0
+    items: dict[str, Item] = field(default_factory=dict[str, Item])
+    waiting: tuple[str, ...] = ()
+    patches: list[str] = field(default_factory=list[str])
+    messages: int = 0
+
+
+@dataclass(slots=True)
+class History:
+    """A run with all its generations; ``children`` by run id."""
+
+    row: RunRow
+    events: list[events.AnyEvent]
+    generations: list[Generation] = field(default_factory=list[Generation])
+    children: dict[str, History] = field(default_factory=dict[str, "History"])
+    result: bytes = b""
+    failure: Failure | None = None
+    reason: str = ""
+    began: int = 0
+    ended: int = 0
+    last_at: int = 0
+    cut: bool = False
+
+    @property
+    def input(self) -> bytes:
+        return self.generations[0].input if self.generations else b""
+
+    def items(self) -> Iterator[Item]:
+        """Every item of every generation."""
+        for generation in self.generations:
+            yield from generation.items.values()
+
+    def count(self) -> int:
+        """Items of this run and its children."""
+        own = sum(len(each.items) for each in self.generations)
+        return own + sum(child.count() for child in self.children.values())
+
+
+def read_history(engine: Engine, row: RunRow) -> History:
+    """A run and its descendants; at most 500 runs are read, ``cut`` says where there are more."""
+    return _read(engine, row, [RUNS_MAX])
+
+
+def _read(engine: Engine, row: RunRow, left: list[int]) -> History:
+    journal = engine.store.events(row.no)
+    history = _Reader(row, journal).read()
+    children = engine.runs(Filter(parent=row.run_id, limit=max(1, left[0]) + 1))[::-1]
+    for child in children:
+        if left[0] <= 0:
+            history.cut = True
+            break
+        left[0] -= 1
+        history.children[child.run_id] = _read(engine, child, left)
+    return history
+
+
+class _Reader:
+    """Goes through a journal once."""
+
+    def __init__(self, row: RunRow, journal: list[events.AnyEvent]) -> None:
+        self.history = History(row, journal)
+        self._generation = Generation(0, row.created_at, b"")
+        self._intents: dict[str, int] = {}
+
+    def read(self) -> History:
+        for event in self.history.events:
+            self.history.last_at = event.at
+            self._note(event)
+        self.history.began = self.history.generations[0].began if self.history.generations else self.history.row.created_at
+        self._leave_open()
+        return self.history
+
+    def _note(self, event: events.AnyEvent) -> None:
+        match event:
+            case events.RunStarted():
+                self._generation = Generation(event.generation, event.at, event.input)
+                self.history.generations.append(self._generation)
+                self._intents.clear()
+            case events.RunContinued() | events.RunCompleted() | events.RunFailed() | events.RunCancelled():
+                self._end(event)
+            case events.Parked(waiting=waiting):
+                self._generation.waiting = waiting
+            case events.Patched(id=id):
+                self._generation.patches.append(id)
+            case events.MessageReceived():
+                self._message(event)
+            case events.CancelRequested(reason=reason):
+                self._item(f"@cancel#{event.at}", "cancel", "cancel", event.at, "completed", event.at).notes.append(
+                    reason or "cancellation was requested"
+                )
+            case events.StepCompleted() | events.StepFailed() | events.StepCancelled():
+                self._step_ended(event)
+            case _:
+                self._note_record(event)
+
+    def _note_record(self, event: events.AnyEvent) -> None:
+        match event:
+            case events.StepIntent(path=path):
+                self._intents.setdefault(path, event.at)
+                self._item(path, "step", _short(event.name), event.at, "open").attempts = event.attempt
+            case events.AttemptFailed(path=path):
+                item = self._item(path, "step", _short(event.name), event.at, "retrying")
+                item.tries.append(event)
+                item.attempts = event.attempt + 1
+            case events.OutcomeInDoubt(path=path, reason=reason):
+                self._item(path, "step", _short(event.name), event.at, "doubt").notes.append(f"in doubt: {reason}")
+            case events.DoubtResolved(path=path, decision=decision, by=by):
+                item = self._item(path, "step", "", event.at, "open")
+                item.notes.append(f"found out: {decision}" + (f", by {by}" if by else ""))
+            case events.MemoSaved(path=path):
+                self._item(path, "step", "", event.at, None).memos.append(event)
+            case events.TaskOpened(path=path, task=task):
+                self._item(path, "ask", "ask", event.at, "waiting").input = task
+            case events.TaskAnswered(path=path, answer=answer):
+                self._item(path, "ask", "ask", event.at, "completed", event.at).value = answer
+            case events.TimerFired(path=path):
+                self._item(path, "timer", "timer", event.at, "completed", event.at)
+            case events.MessageSent(path=path):
+                item = self._item(path, "send", f"{event.name} to {event.to}", event.at, "completed", event.at)
+                item.failure = event.failure
+                item.state = "failed" if event.failure else "completed"
+            case events.ChildStarted(path=path):
+                item = self._item(path, "child", _short(event.workflow), event.at, "open")
+                item.child = event.run_id
+            case events.ChildEnded(path=path):
+                item = self._item(path, "child", "", event.at, event.status, event.at)
+                item.child, item.value, item.failure = event.run_id, event.value, event.failure
+            case _:
+                pass
+
+    def _step_ended(self, event: events.StepCompleted | events.StepFailed | events.StepCancelled) -> None:
+        state: State = "cancelled"
+        if isinstance(event, events.StepCompleted):
+            state = "completed"
+        elif isinstance(event, events.StepFailed):
+            state = "failed"
+        began = getattr(event, "started_at", 0) or self._intents.get(event.path, event.at)
+        item = self._item(event.path, "step", _short(event.name), began, state, event.at)
+        if not item.tries and not item.memos and item.path not in self._intents:
+            item.began = began
+        if isinstance(event, events.StepCancelled):
+            item.notes.append("cancelled: workflow code no longer waited")
+            return
+        item.attempts, item.input_hash, item.done_by = event.attempt, event.input_hash, event.done_by
+        if isinstance(event, events.StepCompleted):
+            item.value = event.value
+        else:
+            item.failure = event.failure
+
+    def _message(self, event: events.MessageReceived) -> None:
+        self._generation.messages += 1
+        path = f"@message:{event.name}#{self._generation.messages}"
+        item = self._item(path, "message", event.name, event.at, "completed", event.at)
+        item.value = event.value
+        if event.sender:
+            item.notes.append(f"from run {event.sender}")
+
+    def _end(self, event: events.AnyEvent) -> None:
+        history = self.history
+        self._generation.ended = event.at
+        match event:
+            case events.RunCompleted(value=value):
+                history.result = value
+            case events.RunFailed(failure=failure):
+                history.failure = failure
+            case events.RunCancelled(reason=reason, failure=failure):
+                history.reason, history.failure = reason, failure
+            case _:
+                return
+        history.ended = event.at
+
+    def _leave_open(self) -> None:
+        """What the run waits for, from when it was last parked; an ended run waits for nothing."""
+        if self.history.ended:
+            for item in self.history.items():
+                if not item.ended:
+                    item.state, item.ended = "cancelled", item.ended
+            return
+        known = self._generation.items
+        for path in self._generation.waiting:
+            if path not in known:
+                leaf = path.rpartition("/")[2].rpartition("#")[0]
+                kind, _, name = leaf.removeprefix("@").partition(":")
+                known[path] = Item(path, kind if leaf.startswith("@") else "step", name or kind, "waiting", 0)
+
+    def _item(self, path: str, kind: str, name: str, began: int, state: State | None, ended: int = 0) -> Item:
+        """The item of a path, made or brought up to date."""
+        items = self._generation.items
+        item = items.get(path)
+        if item is None:
+            item = items[path] = Item(path, kind, name or path.rpartition("/")[2].rpartition("#")[0], state or "open", began)
+        if state is not None:
+            item.state = state
+        item.ended = ended or item.ended
+        return item
+
+
+def _short(name: str) -> str:
+    """A function's name without its module."""
+    return name.rpartition(":")[2]
+
+
+def path_order(path: str) -> tuple[tuple[int, int | str], ...]:
+    """Sorts ``b2`` before ``b10``."""
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in NUMBERS.split(path))
+
+
+# --- as a tree --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Node:
+    """A branch (``item`` is None), or an item, whose ``below`` are the nodes of its child run."""
+
+    name: str
+    item: Item | None
+    began: int
+    below: list[Node] = field(default_factory=list["Node"])
+    run: History | None = None
+    ended: int = 0
+    troubled: bool = False
+
+
+def tree_of(history: History) -> list[Node]:
+    """The nodes of a run: its generations if there are several, else its branches and items, each level by time."""
+    if len(history.generations) <= 1:
+        return _nodes(history, history.generations[0]) if history.generations else []
+    found: list[Node] = []
+    for generation in history.generations:
+        node = Node(f"generation {generation.number}", None, generation.began, _nodes(history, generation))
+        node.ended = generation.ended
+        node.troubled = any(each.troubled for each in node.below)
+        found.append(node)
+    return found
+
+
+def _nodes(history: History, generation: Generation) -> list[Node]:
+    root = Node("", None, generation.began)
+    branches: dict[str, Node] = {"": root}
+    for item in generation.items.values():
+        node = Node(item.leaf, item, item.began, ended=item.ended, troubled=item.state not in ("completed",))
+        if item.child in history.children:
+            node.run = history.children[item.child]
+            node.below = tree_of(node.run)
+        _branch(branches, item.branch).below.append(node)
+    _finish(root)
+    return root.below
+
+
+def _branch(branches: dict[str, Node], path: str) -> Node:
+    found = branches.get(path)
+    if found is None:
+        found = branches[path] = Node(path.rpartition("/")[2], None, 0)
+        _branch(branches, path.rpartition("/")[0]).below.append(found)
+    return found
+
+
+def _finish(node: Node) -> None:
+    """Give branches their times, and sort each level."""
+    for each in node.below:
+        if each.item is None:
+            _finish(each)
+            each.began = min((one.began for one in each.below if one.began), default=0)
+            each.ended = max((one.ended for one in each.below), default=0)
+            each.troubled = any(one.troubled for one in each.below)
+    node.below.sort(key=lambda each: (not each.began, each.began, path_order(each.name)))

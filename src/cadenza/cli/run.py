@@ -1,0 +1,151 @@
+"""``cadenza run`` and ``cadenza resume``: drive one run in this process, and show it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+from cadenza.cli.board import Board
+from cadenza.cli.interrupts import Interrupts
+from cadenza.cli.place import JsonOption, StoreOption, existing, family
+from cadenza.cli.streams import say
+from cadenza.engine.engine import Engine
+from cadenza.engine.options import EngineOptions
+from cadenza.engine.store import Conflict, RunRow
+from cadenza.errors import UnknownName, UsageError
+
+VerifyOption = Annotated[
+    bool,
+    typer.Option("--verify/--no-verify", help="Replay the run when it has ended, to find code that cannot be replayed."),
+]
+
+
+def run(
+    target: Annotated[str, typer.Argument(help="file.py:workflow, module:workflow, or either alone if it has just one.")],
+    input: Annotated[str | None, typer.Argument(help="The input: JSON, @file.json, or - for standard input.")] = None,
+    id: Annotated[str, typer.Option("--id", help="A business id, unique in the store.")] = "",
+    on_conflict: Annotated[
+        Literal["reject", "join", "replace"],
+        typer.Option("--on-conflict", help="If the id is taken: refuse, watch that run, or cancel it and start anew."),
+    ] = "reject",
+    priority: Annotated[int, typer.Option("--priority", help="Higher is claimed first.")] = 0,
+    store: StoreOption = "cadenza.db",
+    verify: VerifyOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a run and watch it. Ctrl-C parks it; its result goes to standard output.
+
+    [bold]cadenza run workflows.py:triage @ticket.json[/bold]
+    """
+    from cadenza.cli.target import find_workflow, read_input
+
+    workflow = find_workflow(target)
+    value = read_input(input, workflow)
+
+    async def begin(engine: Engine) -> str:
+        before = _find(engine, id) if id else None
+        handle = await engine.start(workflow, value, id=id, on_conflict=on_conflict, priority=priority)
+        if before is not None and before.run_id != handle.run_id and not before.ended:
+            await engine.resume(before.run_id)  # it was replaced: somebody must cancel it
+        if before is not None and before.run_id == handle.run_id:
+            if not as_json:
+                say(f"The id {id!r} belongs to run {before.run_id} ({before.shown_status}): joining it.", "yellow")
+            await go_on(engine, before)
+        return handle.run_id
+
+    raise typer.Exit(_drive(begin, store, target, verify=verify, as_json=as_json))
+
+
+def resume(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or its business id.")],
+    target: Annotated[str, typer.Argument(help="The file or module of its workflow, if it is not in this folder.")] = "",
+    store: StoreOption = "cadenza.db",
+    verify: VerifyOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a run: one that was parked, whose process died, or that is blocked and whose code was mended."""
+    path = existing(store)
+    row = asyncio.run(_look_up(store, run_id))
+    if not row.ended:
+        from cadenza.cli import target as targets
+
+        if target:
+            targets.load(target.rpartition(":")[0] if ":" in target else target)
+        targets.load_for(row.workflow, [Path.cwd(), path.parent])
+
+    async def begin(engine: Engine) -> str:
+        await go_on(engine, engine.find(row.run_id))
+        return row.run_id
+
+    raise typer.Exit(_drive(begin, store, target, verify=verify, as_json=as_json))
+
+
+async def _look_up(store: str, run_id: str) -> RunRow:
+    async with Engine.open(existing(store), EngineOptions(worker=False)) as engine:
+        return engine.find(run_id)
+
+
+def _find(engine: Engine, run_id: str) -> RunRow | None:
+    try:
+        return engine.find(run_id)
+    except (UnknownName, UsageError):
+        return None
+
+
+async def go_on(engine: Engine, row: RunRow) -> None:
+    """Take up a run with its children, and give those that are blocked another try."""
+    for each in family(engine, row):
+        if each.run_id == row.run_id or each.status == "blocked":
+            await engine.resume(each.run_id)
+
+
+# --- driving ----------------------------------------------------------------------------------------------------------
+
+
+def _drive(begin: Any, store: str, target: str, *, verify: bool, as_json: bool) -> int:
+    """Open the store, begin, follow, report; returns the exit code. Raises CadenzaError."""
+    log_to_terminal()
+
+    async def main(interrupts: Interrupts) -> int:
+        from cadenza.cli.follow import Follower
+        from cadenza.cli.report import report_end
+
+        location = store if store == ":memory:" else Path(store).expanduser()
+        async with Engine.open(location, EngineOptions(verify_replay=verify)) as engine:
+            board = Board()
+            engine.observe(board)
+            began = time.time_ns() // 1_000
+            run_id = await begin(engine)
+            row = engine.find(run_id)
+            title = f"{row.workflow.rpartition(':')[2]}  {run_id}"
+            if not as_json:
+                say(f"Run {run_id} of {row.workflow} in {store}", "dim")
+            outcome = await Follower(engine, run_id, board, interrupts, title=title, quiet=as_json).follow()
+            code = report_end(engine, run_id, outcome, board, began, store=store, target=target, as_json=as_json)
+            await engine.close(0.2 if outcome.how != "ended" else 2.0)
+            return code
+
+    with Interrupts() as interrupts:
+        return asyncio.run(main(interrupts))
+
+
+class _Remarks(logging.Handler):
+    """The engine's warnings, one line each, above the picture."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "red" if record.levelno >= logging.ERROR else "yellow"
+        say(f"{record.levelname.lower()}: {record.getMessage()}", style)
+
+
+def log_to_terminal() -> None:
+    """Show what the engine logs, from warnings up."""
+    logger = logging.getLogger("cadenza")
+    if not any(isinstance(each, _Remarks) for each in logger.handlers):
+        logger.addHandler(_Remarks(logging.WARNING))
+        logger.propagate = False

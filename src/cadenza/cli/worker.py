@@ -1,0 +1,103 @@
+"""``cadenza worker``: run whatever is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cadenza.cli import exit_codes
+from cadenza.cli.interrupts import Interrupts
+from cadenza.cli.place import StoreOption
+from cadenza.cli.streams import say
+from cadenza.engine.engine import GRACE_S, Engine
+from cadenza.engine.live import Live
+from cadenza.engine.options import EngineOptions
+from cadenza.engine.store import Filter
+from cadenza.errors import UsageError
+
+SHOWN = {
+    "started": "▸ started", "resumed": "▸ goes on", "completed": "✓ completed", "failed": "✗ failed", "cancelled": "– cancelled",
+    "parked": "· parked", "blocked": "■ blocked",
+}  # fmt: skip
+STEPS_SHOWN = {"failed": "✗", "retrying": "↻", "unknown": "?", "asked": "?"}
+
+
+def worker(
+    targets: Annotated[list[str], typer.Argument(metavar="TARGET…", help="Files or modules that define workflows.")],
+    slots: Annotated[int, typer.Option("--slots", min=1, help="How many runs are in memory at once.")] = 1_000,
+    store: StoreOption = "cadenza.db",
+) -> None:
+    """Run whatever is ready in a store. Ctrl-C or SIGTERM drains: steps in flight end, runs are released.
+
+    Each worker that starts gives blocked runs one more try.
+    """
+    from cadenza.cli.run import log_to_terminal
+    from cadenza.cli.target import load, workflows_of
+
+    log_to_terminal()
+    names: list[str] = []
+    for target in targets:
+        place = target.rpartition(":")[0] if ":" in target else target
+        names += [each.name for each in workflows_of(load(place)).values()]
+    if not names:
+        raise UsageError(f"{', '.join(targets)} define no workflow. Decorate an async function with @workflow.")
+    if store == ":memory:":
+        raise UsageError("a worker needs a store that others share; name a file")
+
+    async def main(interrupts: Interrupts) -> None:
+        async with Engine.open(Path(store).expanduser(), EngineOptions(adopt_all=True, slots=slots)) as engine:
+            engine.observe(_print)
+            _greet(engine, names, store)
+            await interrupts.wait()
+            await _drain(engine)
+
+    with Interrupts() as interrupts:
+        asyncio.run(main(interrupts))
+    raise typer.Exit(exit_codes.OK)
+
+
+def _greet(engine: Engine, names: list[str], store: str) -> None:
+    from cadenza.durable.define import workflows
+
+    say(f"Worker {os.getpid()} on {store}: {', '.join(dict.fromkeys(names))}. Ctrl-C drains.", "bold")
+    waiting = engine.runs(Filter(("ready", "waiting", "blocked", "running"), limit=1_000))
+    unknown = sorted({row.workflow for row in waiting} - workflows.keys())
+    if unknown:
+        say(f"warning: this worker does not know {', '.join(unknown[:5])}; their runs will block here. Name their files too.", "yellow")
+
+
+async def _drain(engine: Engine) -> None:
+    assert engine.worker is not None
+    count = len(engine.worker.runners)
+    if count:
+        runs = "1 run" if count == 1 else f"{count} runs"
+        say(f"Draining {runs}: waiting up to {GRACE_S:.0f} s for steps in flight. Again stops at once.", "yellow")
+    await engine.worker.drain(GRACE_S)
+    left = len(engine.worker.runners)
+    say("Drained." if not left else f"{left} runs had steps that did not end; others take them over.", "yellow")
+    await engine.close(0.0)
+
+
+def _print(live: Live) -> None:
+    """One line for each run that comes and goes, and for each trouble."""
+    if live.kind == "run":
+        mark = SHOWN.get(live.state)
+        if mark is not None:
+            _line(f"{live.run_id}  {mark}  {live.name.rpartition(':')[2]}", live.detail if live.state == "blocked" else None)
+    elif live.state in STEPS_SHOWN:
+        what = "asks" if live.state == "asked" else live.state
+        detail = live.name if live.state == "asked" else live.detail
+        _line(f"{live.run_id}  {STEPS_SHOWN[live.state]} {what}  {live.path}", detail)
+
+
+def _line(text: str, detail: Any) -> None:
+    clock = time.strftime("%H:%M:%S")
+    extra = f"  {' '.join(str(detail).split())}" if detail is not None else ""
+    sys.stderr.write(f"{clock}  {text}{extra}\n")
+    sys.stderr.flush()
