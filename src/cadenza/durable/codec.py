@@ -7,8 +7,10 @@ at first use, to keep ``import cadenza`` fast.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -122,9 +124,12 @@ def fingerprint(value: Any, what: str) -> str:
     """Canonical hash of a value: sorted keys and sets, no dependence on hash seeds or addresses; 16 hex digits."""
     try:
         raw = _canonical(value)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        path, kind = _unserialisable(value)
-        raise NotSerialisable(what, path, kind) from error
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        try:
+            raw = _canonical(_ordered(value))
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            path, kind = _unserialisable(value)
+            raise NotSerialisable(what, path, kind) from error
     return hashlib.blake2b(raw, digest_size=8).hexdigest()
 
 
@@ -132,9 +137,30 @@ def _plain(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if dump is not None:
         return dump()
+    if isinstance(value, deque):
+        return list(cast("deque[Any]", value))  # what it holds may have to be put in order
+    if isinstance(value, Iterator):
+        raise TypeError("an iterator is used up by reading it")
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value)
+
+
+def _ordered(value: Any) -> Any:
+    """The same with dicts whose keys are not text, and sets of mixed types, in an order of their own."""
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[Any, Any]", value)
+        return {_canonical(_ordered(key)).decode(): _ordered(each) for key, each in mapping.items()}
+    if isinstance(value, set | frozenset):
+        members = cast("set[Any]", value)
+        return [msgspec.Raw(raw) for raw in sorted(_canonical(_ordered(each)) for each in members)]
+    if isinstance(value, list | tuple | deque):
+        return [_ordered(each) for each in cast("list[Any]", value)]
+    if hasattr(value, "model_dump"):
+        return _ordered(value.model_dump())
+    if dataclasses.is_dataclass(value):
+        return {each.name: _ordered(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    return value
 
 
 def _problems(error: Any) -> list[tuple[str, str, str]]:

@@ -137,5 +137,7 @@ def signature_of(command: Command) -> str:
             return f"child {path} {name} {raw!r}"
         case Finish(ending=ending):
             return f"finish {type(ending).__name__}"
+        case RecordPatch(id=id):
+            return f"recordpatch {id}"
         case _:
             return f"{type(command).__name__.lower()} {command.path}"

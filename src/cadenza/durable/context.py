@@ -170,8 +170,8 @@ class Context:
 
     def _start_child(self, workflow: Any, input: Any, *, awaited: bool) -> OutcomeFuture:
         machine = self._machine
-        found = workflow if isinstance(workflow, WorkflowFunction) else find_workflow(workflow)
-        child = cast("WorkflowFunction[..., Any]", found)
+        named = isinstance(workflow, str)
+        child = find_workflow(workflow) if named else cast("WorkflowFunction[..., Any]", workflow)
         path = current_branch.get().leaf(f"@run:{child.label}")
         key = idempotency_key(machine.run_id, machine.generation, path)
         run_id = f"{machine.run_id}.{codec.fingerprint(key, 'the path')[:8]}"
@@ -252,10 +252,11 @@ def _captured(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any,
 def _as_registered(fn: Any) -> StepFunction[..., Any]:
     if isinstance(fn, StepFunction):
         return cast("StepFunction[..., Any]", fn)
-    raise DefinitionError(f"{getattr(fn, '__qualname__', fn)!r} is not a step. Decorate it with @step, so that a journal can name it")
+    raise DefinitionError(
+        f"{getattr(fn, '__qualname__', fn)!r} is not a step. Decorate it with @step, so that a journal can name it"
+    )
 
 
 def _check_label(what: str, name: str) -> None:
     if not is_label(name):
         raise DefinitionError(f"{name!r} is no name of a {what}; use letters, digits, '_', '-' and '.'")
-

@@ -1,17 +1,17 @@
 """How a run ends: what its code returned or raised becomes an ending, after what there is to undo is undone.
 
-    it returned              Completed
-    ContinuedAsNew           Continued, also out of a task group
-    a mistake (MISTAKES)     Blocked: a deploy mends it, and nothing is undone (ADR 0006)
-    it was cancelled         everything is undone, then Cancelled
-    anything else            everything is undone, then Failed
+it returned              Completed
+ContinuedAsNew           Continued, also out of a task group
+a mistake (MISTAKES)     Blocked: a deploy mends it, and nothing is undone (ADR 0006)
+it was cancelled         everything is undone, then Cancelled
+anything else            everything is undone, then Failed
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cadenza.durable import codec, commands, events
 from cadenza.durable.commands import Ending
@@ -86,8 +86,8 @@ def _ending_of(machine: Machine, error: BaseException) -> Ending:
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     """The exceptions of a group, however deep; else the exception itself."""
     if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:  # pyright: ignore[reportUnknownVariableType] - the group's own type parameter
-            yield from _leaves(each)  # pyright: ignore[reportUnknownArgumentType]
+        for each in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _leaves(each)
     else:
         yield error
 

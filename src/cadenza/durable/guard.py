@@ -11,8 +11,8 @@ import asyncio
 import sys
 import sysconfig
 from pathlib import PurePath
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, ClassVar
 
 from cadenza.errors import SideEffect
 
@@ -47,7 +47,9 @@ _installed = False
 
 
 class DeterministicLoop(asyncio.AbstractEventLoop):
-    """Marks a loop on which workflow code runs."""
+    """Marks a loop on which workflow code runs. ``bottom`` is the function below which no frame is workflow code's."""
+
+    bottom: ClassVar[CodeType | None] = None
 
 
 def install() -> None:
@@ -63,23 +65,36 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if instead is None or not isinstance(asyncio._get_running_loop(), DeterministicLoop):
         return
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - the caller's line is the message
-    while frame is not None:
+    while frame is not None and frame.f_code is not DeterministicLoop.bottom:
         if frame.f_globals.get("__name__", "") in LET_THROUGH:
             return
         frame = frame.f_back
-    name = f"open({args[0]!r})" if event == "open" else event.replace("_thread.start_new_thread", "threading.Thread.start")
+    name = (
+        f"open({args[0]!r})" if event == "open" else event.replace("_thread.start_new_thread", "threading.Thread.start")
+    )
     raise SideEffect(name, line_of(sys._getframe(1)), instead)  # pyright: ignore[reportPrivateUsage]
 
 
 def line_of(frame: FrameType | None) -> str:
-    """``file:line`` of the nearest frame that is neither Cadenza's nor the standard library's."""
+    """``file:line`` of the nearest frame that is neither Cadenza's nor the standard library's.
+
+    A task made straight of a library's coroutine has no such frame: then it is the line at which the task was made.
+    """
     nearest = frame
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith((ENGINE, *STDLIB)) or "site-packages" in file.removeprefix(ENGINE) and ENGINE not in file:
-            return f"{file}:{frame.f_lineno}"
+    while frame is not None and frame.f_code is not DeterministicLoop.bottom:
+        if not is_library(frame.f_code):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
-    return f"{nearest.f_code.co_filename}:{nearest.f_lineno}" if nearest is not None else "an unknown line"
+    made_at: str = getattr(asyncio.current_task(), "made_at", "") if asyncio._get_running_loop() else ""
+    if made_at or nearest is None:
+        return made_at or "an unknown line"
+    return f"{nearest.f_code.co_filename}:{nearest.f_lineno}"
+
+
+def is_library(code: CodeType) -> bool:
+    """Whether code is Cadenza's own or the standard library's."""
+    file = code.co_filename
+    return file.startswith(ENGINE) or (file.startswith(STDLIB) and "site-packages" not in file)
 
 
 def here() -> str:

@@ -20,7 +20,7 @@ from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any, Protocol, cast
 
-from cadenza.durable.guard import IN_A_STEP, DeterministicLoop, here
+from cadenza.durable.guard import IN_A_STEP, DeterministicLoop, here, is_library
 from cadenza.durable.path import current_branch
 from cadenza.errors import Evicted, SideEffect, Stalled, WorkflowBug
 
@@ -37,7 +37,9 @@ class Timers(Protocol):
 
 
 class DurableTask(asyncio.Task[Any]):
-    """A task with a reproducible hash."""
+    """A task with a reproducible hash. ``made_at`` is the line that made it of a library's coroutine."""
+
+    made_at = ""
 
     def __init__(self, coro: Any, *, order: int, **keywords: Any) -> None:
         self._order = order
@@ -125,14 +127,15 @@ class DurableLoop(DeterministicLoop):
     def create_task(
         self, coro: Any, *, name: str | None = None, context: Variables | None = None, **_: Any
     ) -> DurableTask:
-        if self.evicting:
-            _close(coro)
-            coro = _refused()
         _refuse_caller(_WAIT_FOR | _AS_COMPLETED)
         variables = context.copy() if context is not None else copy_context()
         branch = current_branch.get().fork()
         variables.run(current_branch.set, branch)
-        return self.spawn(coro, variables, name or branch.prefix)
+        task = self.spawn(coro, variables, name or branch.prefix)
+        code = getattr(coro, "cr_code", None)
+        if code is not None and is_library(code):
+            task.made_at = here()
+        return task
 
     def spawn(self, coro: Coroutine[Any, Any, Any], variables: Variables, name: str | None = None) -> DurableTask:
         """A task in these context variables, which already hold its branch."""
@@ -257,16 +260,6 @@ _undead: list[DurableTask] = []
 """Tasks that would not end. They stay, since to collect them would be to run their clean-up code at any moment."""
 
 
-async def _refused() -> None:
-    raise Evicted
-
-
-def _close(coro: Any) -> None:
-    close = getattr(coro, "close", None)
-    if close is not None:
-        close()
-
-
 def _abandon(generator: Any) -> None:
     """An async generator that is dropped half-way stays so: closing it would depend on the garbage collector."""
 
@@ -279,11 +272,8 @@ def unwind(future: asyncio.Future[Any]) -> None:
 
 
 _WAIT_FOR = frozenset({asyncio.wait_for.__code__})
-_AS_COMPLETED = frozenset(  # a function up to 3.12, a class from 3.13 on
-    each.__code__
-    for each in (asyncio.as_completed, getattr(getattr(asyncio.tasks, "_AsCompletedIterator", None), "__init__", None))
-    if hasattr(each, "__code__")
-)
+_ITERATOR: Any = getattr(asyncio.tasks, "_AsCompletedIterator", None)  # does as_completed's work from 3.13 on
+_AS_COMPLETED = frozenset({asyncio.as_completed.__code__, *([_ITERATOR.__init__.__code__] if _ITERATOR else [])})
 _INSTEAD = {
     "wait_for": ("asyncio.wait_for", "use 'async with asyncio.timeout(seconds):'"),
     "as_completed": ("asyncio.as_completed on coroutines", "give it tasks made with asyncio.create_task"),
@@ -310,6 +300,7 @@ def _unsupported(name: str) -> Callable[..., Any]:
     return refuse
 
 
+DeterministicLoop.bottom = DurableLoop.run_ready.__code__
 for _name, _member in vars(asyncio.AbstractEventLoop).items():
     if callable(_member) and not _name.startswith("__") and _name not in vars(DurableLoop):
         setattr(DurableLoop, _name, _unsupported(_name))

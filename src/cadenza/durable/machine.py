@@ -179,12 +179,11 @@ class Machine:
         self.letters.setdefault(event.name, deque()).append(letter)
 
     def _deliver(self, event: events.Outcome) -> None:
-        path: str = event.path  # type: ignore[union-attr]  # messages and cancellation are handled before
         if isinstance(event, events.ChildEnded):
-            for waiting in self.children.end(event):
-                self._settle(waiting, event)
+            for path in self.children.end(event):
+                self._settle(path, event)
             return
-        self._settle(path, event)
+        self._settle(event.path, event)  # type: ignore[union-attr]  # messages and cancellation are handled before
 
     def _settle(self, path: str, event: events.Outcome) -> None:
         future = self.open.get(path)
@@ -227,8 +226,8 @@ class Machine:
         self.left.discard(path)
 
     def _check_begun(self, event: events.AnyEvent) -> None:
-        """What the engine has begun must be something that this code asks for: else it would never be brought to an end."""
-        path: str = event.path  # type: ignore[union-attr]  # all beginnings have one
+        """What the engine has begun is something that this code asks for: else it would never be brought to an end."""
+        path: str = getattr(event, "path", "")
         future = self.open.get(path)
         if future is not None and not fits(future.command, event):
             raise self._mismatch(event, future)
