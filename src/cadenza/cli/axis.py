@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cadenza.cli.history import History, Item
 
-GAP_SHARE_MIN = 0.25
+GAP_SHARE_MIN = 1.0
 """A gap is shortened if it is longer than this share of all the time in which something worked."""
 GAP_SHOWN = 0.06
 WAITING_KINDS = ("ask", "timer", "receive", "message", "child", "cancel")
@@ -73,6 +73,13 @@ class Axis:
         begin, end = self._edges[index], self._edges[index + 1]
         left, right = self._places[index], self._places[index + 1]
         return left + (right - left) * (time - begin) / (end - begin)
+
+    def time(self, place: float) -> int:
+        """What time is shown at a place: the inverse of ``place``."""
+        index = min(max(bisect_right(self._places, place) - 1, 0), len(self._edges) - 2)
+        left, right = self._places[index], self._places[index + 1]
+        begin, end = self._edges[index], self._edges[index + 1]
+        return round(begin + (end - begin) * (place - left) / ((right - left) or 1.0))
 
 
 def axis_of(history: History, items: list[Item]) -> Axis:

@@ -37,6 +37,12 @@ class Step:
     attempt: int = 1
     detail: Any = None
 
+    @property
+    def label(self) -> str:
+        """The path; in a child run with the end of its id before it."""
+        child = self.run_id.partition(".")[2]
+        return f"{child}:{self.path}" if child else self.path
+
 
 @dataclass(slots=True)
 class Board:
@@ -149,10 +155,10 @@ def progress_text(detail: Any, width: int = 10) -> str:
 def seconds(microseconds: int) -> str:
     """A duration, as exact as one wants to read it."""
     s = max(0, microseconds) / 1_000_000
-    if s < 0.001:
-        return f"{s * 1_000_000:.0f} µs"
-    if s < 0.1:
-        return f"{s * 1_000:.1f} ms" if s < 0.01 else f"{s * 1_000:.0f} ms"
+    if not s:
+        return "0 s"
+    if s < 1:
+        return f"{s * 1_000_000:.0f} µs" if s < 0.001 else f"{s * 1_000:.1f} ms" if s < 0.01 else f"{s * 1_000:.0f} ms"
     if s < 60:
         return f"{s:.1f} s"
     minutes, rest = divmod(round(s), 60)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from types import FrameType, TracebackType
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
+import cadenza
 from cadenza.cli import exit_codes
 from cadenza.errors import (
     CadenzaError,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from cadenza.durable.failure import Failure
 
 TRACE_LINES = 30
+PACKAGE = str(Path(cadenza.__file__).parent)
 
 
 class UserCodeError(UsageError):
@@ -83,38 +86,48 @@ def report(error: CadenzaError) -> int:
     return code_of(error)
 
 
-def own_trace(error: BaseException, folder_of_ours: str) -> str:
-    """The traceback of ``error`` without frames of the import system or of files below ``folder_of_ours``."""
+def own_trace(error: BaseException) -> str:
+    """The traceback of ``error`` without frames of the import system or of Cadenza."""
     import traceback
 
-    shown = traceback.TracebackException(
-        type(error), error, _first_own(error.__traceback__, folder_of_ours), compact=True, limit=-8
-    )
+    trace = _first_own(error.__traceback__)
+    shown = traceback.TracebackException(type(error), error, trace, compact=True, limit=-8)
     lines = "".join(shown.format()).rstrip().splitlines()
     if len(lines) > TRACE_LINES:
         lines = [*lines[:6], "  …", *lines[-(TRACE_LINES - 7) :]]
     return "\n".join(lines)
 
 
-def _first_own(trace: TracebackType | None, folder: str) -> TracebackType | None:
+def _first_own(trace: TracebackType | None) -> TracebackType | None:
     """The traceback from its first frame that is the user's on."""
-    while trace is not None and _is_ours(trace.tb_frame, folder):
+    while trace is not None and _is_foreign(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace
 
 
-def _is_ours(frame: FrameType, folder: str) -> bool:
-    file = frame.f_code.co_filename
-    return file.startswith((folder, "<frozen importlib")) or "/importlib/" in file
+def _is_foreign(file: str) -> bool:
+    return file.startswith((PACKAGE, "<frozen importlib")) or "/importlib/" in file
 
 
 def failure_text(failure: Failure) -> str:
-    """A recorded failure with its causes, and where it was raised."""
+    """A recorded failure with its causes, and the user's own lines on the way to where it was raised."""
     lines: list[str] = []
     each: Failure | None = failure
     while each is not None:
         lines.append(("caused by " if lines else "") + str(each))
-        if each.trace and (each.cause is None or not lines[1:]):
-            lines.extend(each.trace.rstrip().splitlines())
+        lines += _own_lines(each.trace)
         each = each.cause
     return "\n".join(lines)
+
+
+def _own_lines(trace: str) -> list[str]:
+    """A recorded traceback without what lies in Cadenza or in asyncio."""
+    kept: list[str] = []
+    is_own = True
+    for line in trace.rstrip().splitlines():
+        if line.startswith('  File "'):
+            file = line.split('"')[1]
+            is_own = not file.startswith(PACKAGE) and "/asyncio/" not in file
+        if is_own and line.strip("~^ "):
+            kept.append(line)
+    return kept

@@ -39,13 +39,16 @@ class Follower:
 
     Args:
         board: observes the engine already.
+        title, began: head the picture; ``began`` is microseconds since 1970.
         quiet: draw nothing and ask nobody.
     """
 
-    def __init__(self, engine: Engine, run_id: str, board: Board, interrupts: Interrupts, *, title: str, quiet: bool) -> None:
+    def __init__(
+        self, engine: Engine, run_id: str, board: Board, interrupts: Interrupts, *, title: str, began: int, quiet: bool
+    ) -> None:
         self._engine, self._run_id, self._board, self._interrupts = engine, run_id, board, interrupts
         self._title, self._quiet = title, quiet
-        self._began = time.time_ns() // 1_000
+        self._began = began
         self._note: Callable[[str], None] = lambda _: None
         self._tick: Callable[[], None] = lambda: None
         self._later: set[tuple[str, str, int]] = set()

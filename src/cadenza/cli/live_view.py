@@ -146,14 +146,15 @@ class _Counts:
         count = len(board.open)
         room = room if count <= room else room - 1
         for step in heapq.nsmallest(room, board.open.values(), key=lambda step: step.began):
-            yield _line(step, "  ", self._now, "")
+            yield _line(step, "  ", self._now, None)
         if count > room:
             yield Text(f"  … and {count - room:,} more", style="dim")
 
 
-def _line(step: Step, indent: str, now: int, branch: str) -> Text:
+def _line(step: Step, indent: str, now: int, branch: str | None) -> Text:
+    """One step; below the line of its ``branch`` without that prefix, and outside of a tree (None) with its child run."""
     mark, style = STYLES.get(step.state, ("·", ""))
-    path = step.path.removeprefix(f"{branch}/") if branch else step.path
+    path = step.label if branch is None else step.path.removeprefix(f"{branch}/")
     line = Text.assemble((indent, "dim"), (f"{mark} ", style), path)
     if step.state == "waiting":
         line.append(f"  {progress_text(step.detail)}", style="magenta")

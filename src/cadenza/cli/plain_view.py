@@ -35,13 +35,13 @@ class PlainView:
             if self._lines > LINES_MAX:
                 return
             took = f"  {seconds(step.ended - step.began)}" if step.kind != "ask" else "  answered"
-            self._print(f"{mark} {step.path}{took}")
+            self._print(f"{mark} {step.label}{took}")
             if self._lines == LINES_MAX:
                 self._print("… from here on, sums")
             return
         self._trouble += 1
         if self._trouble <= TROUBLE_MAX:
-            self._print(f"{mark} {step.path}  {progress_text(step.detail)}".rstrip())
+            self._print(f"{mark} {step.label}  {progress_text(step.detail)}".rstrip())
 
     def tick(self) -> None:
         """Say how far it is, if that is news; called every now and then."""
@@ -55,6 +55,6 @@ class PlainView:
             self._print(f"… {summary}")
 
     def _print(self, line: str) -> None:
-        elapsed = seconds(time.time_ns() // 1_000 - self._began)
-        sys.stderr.write(f"{elapsed:>9}  {line}\n")
+        elapsed_s = (time.time_ns() // 1_000 - self._began) / 1e6
+        sys.stderr.write(f"{elapsed_s:8.2f} s  {line}\n")
         sys.stderr.flush()

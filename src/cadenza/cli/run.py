@@ -126,7 +126,8 @@ def _drive(begin: Any, store: str, target: str, *, verify: bool, as_json: bool) 
             title = f"{row.workflow.rpartition(':')[2]}  {run_id}"
             if not as_json:
                 say(f"Run {run_id} of {row.workflow} in {store}", "dim")
-            outcome = await Follower(engine, run_id, board, interrupts, title=title, quiet=as_json).follow()
+            follower = Follower(engine, run_id, board, interrupts, title=title, began=began, quiet=as_json)
+            outcome = await follower.follow()
             code = report_end(engine, run_id, outcome, board, began, store=store, target=target, as_json=as_json)
             await engine.close(0.2 if outcome.how != "ended" else 2.0)
             return code

@@ -184,8 +184,9 @@ def _short(value: Any) -> str:
 
 def _write_page(history: History, questions: list[Question], alive: set[str], file: Path, store: str) -> None:
     from cadenza.cli.page import page
+    from cadenza.cli.runs import status_of
 
-    text = page(history, questions, facts(history, alive), store)
+    text = page(history, questions, facts(history, alive), status_of(history.row, alive), store)
     try:
         file.expanduser().write_text(text, encoding="utf-8")
     except OSError as error:

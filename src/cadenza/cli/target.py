@@ -16,12 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cadenza
 from cadenza.cli.failures import UserCodeError, own_trace
 from cadenza.durable.define import WorkflowFunction, workflows
 from cadenza.errors import UnknownName, UsageError
 
-PACKAGE = str(Path(cadenza.__file__).parent)
 Workflow = WorkflowFunction[..., Any]
 
 
@@ -202,12 +200,12 @@ def _import(name: str, path: Path | None) -> ModuleType:
             hint = f"Looked in {Path.cwd()} and the installed packages. A file is named with its .py."
             raise UnknownName("module", name, _siblings(Path(f"{name}.py"), ".py"), hint) from None
         hint = f"Is {error.name!r} installed in the environment of this cadenza ({sys.executable})?"
-        raise UserCodeError(f"{shown} cannot be imported", own_trace(error, PACKAGE), hint) from None
+        raise UserCodeError(f"{shown} cannot be imported", own_trace(error), hint) from None
     except SystemExit as error:
         hint = 'Put what runs as a script under: if __name__ == "__main__":'
-        raise UserCodeError(f"{shown} left the process while it was imported", own_trace(error, PACKAGE), hint) from None
+        raise UserCodeError(f"{shown} left the process while it was imported", own_trace(error), hint) from None
     except Exception as error:
-        raise UserCodeError(f"{shown} cannot be imported", own_trace(error, PACKAGE)) from None
+        raise UserCodeError(f"{shown} cannot be imported", own_trace(error)) from None
 
 
 def _siblings(path: Path, suffix: str) -> list[str]:

@@ -18,7 +18,7 @@ SIBLINGS_MAX = 12
 SIBLINGS_SHOWN = 4
 TIMELINE_MAX = 100
 NAME_WIDTH_MAX = 36
-TOOK_WIDTH = 12
+TOOK_WIDTH = 10
 
 
 def tree_lines(history: History, *, everything: bool) -> Iterator[Text]:

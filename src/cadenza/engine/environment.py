@@ -17,7 +17,9 @@ from cadenza.engine.watchdog import Watchdog
 
 
 class Lease(Protocol):
-    """This process's claim to be alive."""
+    """This process's claim to be alive. Between two ``term``s it had run out, and others may have taken its runs."""
+
+    term: int
 
     def valid(self) -> bool:
         """Whether the lease certainly still holds."""

@@ -105,6 +105,7 @@ class Execution:
     def _run_if_owner(self) -> None:
         failpoint("before_check")
         if self.runner.still_owner(strict=False):
+            failpoint("before_effect")
             self._launch(self._run())
 
     async def _run_with_intent(self) -> None:

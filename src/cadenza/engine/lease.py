@@ -77,6 +77,7 @@ class LeaseKeeper:
         self._store, self._clock, self._owner, self._lease_s = store, clock, owner, lease_s
         self._look = look
         self._deadline_s = self._next_s = 0.0
+        self.term = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="cadenza-lease", daemon=True)
         self._host = socket.gethostname()
@@ -99,7 +100,9 @@ class LeaseKeeper:
         self._thread.join()
 
     def renewed(self, asked_s: float) -> None:
-        """A renewal that was asked for at ``asked_s`` is on disk."""
+        """A renewal that was asked for at ``asked_s`` is on disk. If it came too late, a new term has begun."""
+        if not self.valid():
+            self.term += 1
         self._deadline_s = asked_s + self._lease_s * 0.9  # a margin for clocks that do not run alike
 
     def _serve(self) -> None:

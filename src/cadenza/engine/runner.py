@@ -53,6 +53,7 @@ class Runner:
         self._undelivered: deque[tuple[int, events.AnyEvent, bool]] = deque()
         self._held: deque[tuple[int, str, Callable[[], None]]] = deque()
         self._patch_seq = 0
+        self._term = -1
         self._idle_head = -1
         self._taken: set[int] = set()
         self._answered: set[str] = set()
@@ -191,15 +192,18 @@ class Runner:
                 start()
 
     def still_owner(self, *, strict: bool) -> bool:
-        """Whether effects may start (rule 5). If the lease is in doubt, or ``strict``, the epoch is read anew."""
-        if not strict and self.env.lease.valid():
+        """Whether effects may start (rule 5). If the lease has been in doubt, or ``strict``, the epoch is read anew."""
+        lease = self.env.lease
+        if not strict and lease.valid() and lease.term == self._term:
             return True
+        term = lease.term
         try:
             epoch = self.env.store.epoch(self.row.no)
         except CadenzaError as error:
             self._close("broken", error)
             return False
         if epoch == self.row.epoch:
+            self._term = term
             return True
         self.lose(epoch)
         return False

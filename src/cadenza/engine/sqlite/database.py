@@ -79,8 +79,8 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
 
 def _check_owner(connection: apsw.Connection, path: Path) -> None:
     """Refuse what is not ours, or newer than we are. Nothing is written. Raises StoreVersion."""
-    application = int(str(connection.pragma("application_id")))
     tables = next(iter(connection.execute("SELECT count(*) FROM sqlite_schema")))[0]
+    application = int(str(connection.pragma("application_id")))  # read last: both are set by one commit, maybe meanwhile
     if (tables or application) and application != APPLICATION_ID:
         raise StoreVersion(
             str(path), "a database of another program. Nothing was changed. Give Cadenza a file of its own: choose another path"
