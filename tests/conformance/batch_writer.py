@@ -24,7 +24,7 @@ from cadenza.engine.store import (
 )
 from tests.conformance.stores import NOW, SECOND, Client, append, completed, message, new_run, sqlite, task
 
-RUNS = 8
+RUNS = 12
 LARGE = b'"' + b"y" * BLOB_BYTES_MIN * 3 + b'"'
 
 
@@ -79,7 +79,8 @@ def write_many(path: Path) -> None:
         rows = [client.row(f"many{number}") for number in range(RUNS)]
         number = len(client.store.events(rows[0].no))
         while True:
-            for _, error in client.batch([append(row, number, completed(f"s#{number}", LARGE)) for row in rows]):
+            value = LARGE if number % 2 else b"1"
+            for _, error in client.batch([append(row, number, completed(f"s#{number}", value)) for row in rows]):
                 assert error is None, error
             number += 1
             print(number, flush=True)

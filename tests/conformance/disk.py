@@ -91,10 +91,10 @@ class WatchedFile(apsw.VFSFile):
         with self.disk.lock:
             self.image.unsynced.append((offset, bytes(data)))
 
-    def xTruncate(self, size: int) -> None:  # noqa: N802 - the name that SQLite gives it
-        super().xTruncate(size)
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802 - the name that SQLite gives it
+        super().xTruncate(newsize)
         with self.disk.lock:
-            self.image.unsynced.append((size, None))
+            self.image.unsynced.append((newsize, None))
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - the name that SQLite gives it
         super().xSync(flags)

@@ -34,6 +34,7 @@ from cadenza.engine.store import (
     Renew,
     Retire,
     RunRow,
+    Status,
     Terminate,
     Unblock,
 )
@@ -52,7 +53,7 @@ BUSINESS = st.sampled_from(["", "", "order", "bill"])
 KEYS = st.sampled_from(["", "", "k", "j"])
 PATHS = st.sampled_from(["@ask#1", "@ask#2"])
 PAYLOADS = st.sampled_from([b"1", b'"' + b"x" * BLOB_BYTES_MIN + b'"', b'"' + b"x" * (BLOB_BYTES_MIN - 2) + b'"'])
-STATUSES = ["ready", "running", "waiting", "waiting", "blocked", "completed", "failed", "cancelled"]
+STATUSES: list[Status] = ["ready", "running", "waiting", "waiting", "blocked", "completed", "failed", "cancelled"]
 OFF_BY = st.sampled_from([0] * 12 + [-1, 1])
 
 
@@ -114,6 +115,9 @@ class BothStores(RuleBasedStateMachine):
             mock.patch("cadenza.engine.memory.INBOX_MAX", INBOX_MAX),
             mock.patch("cadenza.engine.sqlite.operations.INBOX_MAX", INBOX_MAX),
             mock.patch("cadenza.engine.sqlite.operations.BLOB_BYTES_MIN", BLOB_BYTES_MIN),
+            mock.patch("cadenza.engine.sqlite.bulk.BLOB_BYTES_MIN", BLOB_BYTES_MIN),
+            mock.patch("cadenza.engine.sqlite.bulk.APPENDS_MIN", 2),
+            mock.patch("cadenza.engine.sqlite.commit.APPENDS_MIN", 2),
         ]
         for each in self.small:
             each.start()
@@ -160,12 +164,17 @@ class BothStores(RuleBasedStateMachine):
         some_events = data.draw(st.lists(PAYLOADS, max_size=2))
         if heads is not None:
             heads[row.no] = heads.get(row.no, 0) + len(some_events)
-        return Append(
+        plain = Append(
             no=row.no,
             epoch=row.epoch + data.draw(OFF_BY),
             head=head + data.draw(OFF_BY),
             now=self.now,
             events=tuple(completed(f"s#{head + each}", value) for each, value in enumerate(some_events)),
+        )
+        if heads is not None and data.draw(st.booleans()):
+            return plain
+        return msgspec.structs.replace(
+            plain,
             consumed=tuple(data.draw(st.lists(st.sampled_from([*unread, 1]), max_size=3))),
             postings=tuple(data.draw(st.lists(postings(), max_size=2))),
             children=tuple(data.draw(st.lists(new_runs(self.now, row.run_id), max_size=1))),
@@ -193,7 +202,7 @@ class BothStores(RuleBasedStateMachine):
     @rule(data=st.data())
     def append_many(self, data: st.DataObject) -> None:
         heads: dict[int, int] = {}
-        several: list[Operation[Any]] = [self.an_append(data, heads) for _ in range(data.draw(st.integers(2, 4)))]
+        several: list[Operation[Any]] = [self.an_append(data, heads) for _ in range(data.draw(st.integers(2, 6)))]
         several.insert(1, Create(data.draw(new_runs(self.now))))
         several.append(Claim(data.draw(OWNERS), 1, self.now))
         self.both(*several)
@@ -283,7 +292,7 @@ def _shown(settled: tuple[Any, Exception | None]) -> Any:
 BothStores.TestCase.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=30,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # thirty steps are read faster than they are shrunk
 )
 TestBothStores = BothStores.TestCase

@@ -20,6 +20,7 @@ from cadenza.durable.events import (
     RunCompleted,
     RunContinued,
     RunStarted,
+    StepCompleted,
     TaskOpened,
 )
 from cadenza.engine.store import (
@@ -150,6 +151,25 @@ def test_refused_operations_fail_alone_in_their_batch(store: Client) -> None:
     assert len(store.inbox("r1")) == 1
     assert store.inbox("other") == []
     assert store.row("r1").status == "running"
+
+
+def test_each_of_many_small_appends_in_a_batch_has_its_own_fence(store: Client) -> None:
+    rows = [store.owned(f"r{number}", "one" if number < 30 else "gone") for number in range(40)]
+    store.do(Retire("gone", NOW))
+    stale, ahead, behind, twice = rows[3], rows[5], rows[7], rows[9]
+    store.append(behind, completed("before#1"))
+    operations = [append(row, 1, completed("a#1"), completed("b#1")) for row in rows]
+    operations[3] = append(msgspec.structs.replace(stale, epoch=stale.epoch - 1), 1, completed("stale#1"))
+    operations[5] = append(ahead, 2, completed("ahead#1"))
+    operations += [append(twice, 3, completed("c#1")), append(twice, 3, completed("late#1"))]
+    settled = store.batch(operations)
+    refused = [index for index, (_, error) in enumerate(settled) if isinstance(error, Fenced)]
+    assert refused == [3, 5, 7, *range(30, 40), 41]
+    assert all(error is None for index, (_, error) in enumerate(settled) if index not in refused)
+    for number, row in enumerate(rows):
+        written = {3: [], 5: [], 7: ["before#1"], 9: ["a#1", "b#1", "c#1"]}.get(number, ["a#1", "b#1"])
+        found = [event.path for event in store.store.events(row.no, 2) if isinstance(event, StepCompleted)]
+        assert found == (written if number < 30 else []), row.run_id
 
 
 def test_operation_that_fails_after_it_has_written_leaves_nothing(store: Client, small_inboxes: None) -> None:
