@@ -88,7 +88,7 @@ class Board:
         if live.kind == "child" and live.state == "started":
             self.parents[str(live.detail)] = key
         if live.state == "progress":
-            step.detail = live.detail
+            step.detail = live.detail if step.state not in ENDED else None  # the last one may come after the end
             return None
         if live.state == "started":
             step.attempt = live.detail if isinstance(live.detail, int) else 1

@@ -50,7 +50,8 @@ class Follower:
         self._title, self._quiet = title, quiet
         self._began = began
         self._note: Callable[[str], None] = lambda _: None
-        self._tick: Callable[[], None] = lambda: None
+        self._tick: Callable[[], None] = _nothing
+        self._last_picture: Callable[[], None] = _nothing
         self._later: set[tuple[str, str, int]] = set()
 
     async def follow(self) -> Outcome:
@@ -60,8 +61,8 @@ class Follower:
             while True:
                 with self._drawn():
                     outcome = await self._watch(stop)
-                if outcome.how == "interrupted":
-                    return await self._park()
+                    if outcome.how == "interrupted":
+                        outcome = await self._park()
                 if outcome.how != "waiting" or self._quiet or not is_interactive():
                     return outcome
                 answered = await self._ask(outcome, stop)
@@ -71,6 +72,7 @@ class Follower:
                     return outcome
         finally:
             stop.cancel()
+            self._last_picture()
 
     async def _watch(self, stop: asyncio.Task[None]) -> Outcome:
         engine = self._engine
@@ -157,11 +159,10 @@ class Follower:
         def note(text: str) -> None:
             view.note = text
 
-        self._note = note
-        with Live(view, console=err(), refresh_per_second=8, vertical_overflow="crop"):
+        self._note, self._last_picture = note, lambda: err().print(view)
+        with Live(view, console=err(), refresh_per_second=8, transient=True, vertical_overflow="crop"):
             yield
             view.note = ""
-        self._note = lambda _: None
 
     # --- leaving ----------------------------------------------------------------------------------------------------
 
@@ -196,3 +197,7 @@ class Follower:
             else:
                 err().print("Somebody else has answered that meanwhile.", style="yellow")
         return answered
+
+
+def _nothing() -> None:
+    """Where there is no picture."""

@@ -166,6 +166,8 @@ def _line(step: Step, indent: str, now: int, branch: str | None) -> Text:
         line.append("  replayed", style="dim")
     if step.attempt > 1:
         line.append(f"  attempt {step.attempt}", style="yellow")
+    if step.kind == "ask" and step.state == "completed" and step.name != "ask":
+        line.append(f"  {step.name}", style="dim")
     if step.state != "waiting" and step.detail is not None:
         line.append(f"  {progress_text(step.detail)}", style="red" if step.state in ("failed", "blocked") else "dim")
     return line

@@ -15,7 +15,7 @@ import asyncio
 import sys
 from asyncio.tasks import _enter_task, _leave_task  # pyright: ignore[reportPrivateUsage] - documented in "Extending asyncio"
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any, Protocol, cast
@@ -128,6 +128,8 @@ class DurableLoop(DeterministicLoop):
         self, coro: Any, *, name: str | None = None, context: Variables | None = None, **_: Any
     ) -> DurableTask:
         _refuse_caller(_WAIT_FOR | _AS_COMPLETED)
+        if not asyncio.iscoroutine(coro):
+            coro = _awaited(coro)  # group.create_task(ctx.step(...)) is what people write
         variables = context.copy() if context is not None else copy_context()
         branch = current_branch.get().fork()
         variables.run(current_branch.set, branch)

@@ -370,6 +370,8 @@ class Engine:
             hint = "It may have been answered already." if open_tasks else "No question of this run is open."
             raise UnknownName("open task", path, open_tasks, hint)
         task_row, task = open_tasks[path]
+        if any(isinstance(each.event, events.TaskAnswered) and each.event.path == path for each in self.store.letters(row.no)):
+            raise UsageError(f"{task.title!r} was answered a moment ago; run {row.run_id} has not read it yet")
         check_answer(task, answer)
         if task.kind == "resolve" and answer.choice == "done" and not task.details["memo"]:
             self._check_found_result(task, answer)

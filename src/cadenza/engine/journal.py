@@ -34,7 +34,7 @@ class JournalOwner(Protocol):
 class Draft:
     """What goes into the next append."""
 
-    __slots__ = ("change", "children", "consumed", "events", "postings", "tasks_closed", "tasks_opened")
+    __slots__ = ("awaited", "change", "children", "consumed", "events", "postings", "tasks_closed", "tasks_opened")
 
     def __init__(self) -> None:
         self.events: list[events.AnyEvent] = []
@@ -44,6 +44,7 @@ class Draft:
         self.tasks_opened: list[OpenTaskRow] = []
         self.tasks_closed: list[str] = []
         self.change: Change | None = None
+        self.awaited = False
 
     @property
     def empty(self) -> bool:
@@ -93,14 +94,22 @@ class JournalWriter:
         task_opened: OpenTaskRow | None = None,
         task_closed: str = "",
         with_next: bool = False,
+        behind: bool = False,
     ) -> int:
-        """Append ``event`` with all that belongs to it (``with_next``: and with the next event); returns its number."""
+        """Append ``event`` with all that belongs to it; returns its number.
+
+        Args:
+            with_next: it goes to disk with the next event.
+            behind: nobody waits for it.
+        """
         assert not self.closing, f"{event} after the end"
         if self.closed:
             return self.head
         self.head += 1
         draft = self._draft
         draft.events.append(event)
+        if not behind:
+            draft.awaited = True
         self.ledger.note(event)
         if consumed:
             draft.consumed.append(consumed)
@@ -122,7 +131,7 @@ class JournalWriter:
     def record_behind(self, event: events.AnyEvent) -> None:
         """Append what could be made again; nothing is done after the end."""
         if not self.closing:
-            self.record(event)
+            self.record(event, behind=True)
 
     async def commit(self, event: events.AnyEvent) -> None:
         """Append, and wait until it is on disk. If the run is lost, the waiting task is cancelled."""
@@ -148,7 +157,7 @@ class JournalWriter:
         self.head += len(last)
         draft = self._draft
         draft.events.extend(last)
-        draft.change = change
+        draft.change, draft.awaited = change, True
         if posting is not None:
             draft.postings.append(posting)
         self._flush()
@@ -183,6 +192,7 @@ class JournalWriter:
             tuple(draft.tasks_opened),
             tuple(draft.tasks_closed),
             draft.change,
+            not draft.awaited,
         )
         self._env.store.submit(operation, lambda _, error: self._sent(operation, head, error))
 

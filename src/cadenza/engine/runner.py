@@ -120,7 +120,7 @@ class Runner:
         if self.closed or self.journal.closing:
             return
         answered = event.path if isinstance(event, events.TaskAnswered) else ""
-        seq = self.journal.record(event, consumed=consumed, task_closed=answered)
+        seq = self.journal.record(event, consumed=consumed, task_closed=answered, behind=behind)
         self._undelivered.append((seq, event, behind))
         if behind:
             self._deliver()

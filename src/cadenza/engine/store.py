@@ -147,7 +147,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Append(Operation[None], frozen=True):
-    """Write to a run's journal as its owner. Raises Fenced."""
+    """Write to a run's journal as its owner; nobody waits for it if ``behind``. Raises Fenced."""
 
     no: int
     epoch: int
@@ -160,6 +160,7 @@ class Append(Operation[None], frozen=True):
     tasks_opened: tuple[OpenTaskRow, ...] = ()
     tasks_closed: tuple[str, ...] = ()
     change: Change | None = None
+    behind: bool = False
 
 
 class Claim(Operation[list[RunRow]], frozen=True):

@@ -1,4 +1,8 @@
-"""Group commit: one thread takes everything that is queued into one transaction.
+"""Group commit: everything that was submitted in one turn of the loop goes into one transaction.
+
+Where the disk is fast and nobody else writes, the loop's thread commits by itself: to wake the writer's thread and be
+woken by it costs as much as the commit. In every other case (a slow disk, another process at the turnstile, a batch or
+a checkpoint under way, nobody waiting for the outcome) the writer's thread commits, and the loop goes on meanwhile.
 
 An operation that is refused (a stale owner, a taken id) fails alone, and nothing of it is written. If the transaction
 itself fails (disk full), all of its operations fail, and none is written.
@@ -10,6 +14,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +22,17 @@ import apsw
 
 from cadenza.engine.failpoint import failpoint
 from cadenza.engine.sqlite.bulk import APPENDS_MIN, BulkAppends
-from cadenza.engine.sqlite.database import connect, errors_of, explain
+from cadenza.engine.sqlite.database import CHECKPOINT_PAGES, connect, errors_of, explain, patient
 from cadenza.engine.sqlite.operations import Operations
 from cadenza.engine.sqlite.turnstile import Turnstile
-from cadenza.engine.store import Done, Operation
+from cadenza.engine.store import Append, Done, Operation
 from cadenza.errors import CadenzaError, StoreError
 
 BATCH_MAX = 1_024
+QUICK_S = 0.002
+"""While commits usually take longer than this many seconds, none is made on the loop's thread."""
+CROWD = 64
+"""So many operations in one turn of the loop are worth the writer's thread: it commits while the loop makes more."""
 Queued = tuple[Operation[Any], Done, bool]
 Settled = tuple[Done, Any, Exception | None]
 
@@ -37,16 +46,25 @@ class Spoilt(Exception):
 
 
 class Writer:
-    """The one thread of this process that writes to the file."""
+    """The one connection of this process that writes to the file. ``_mutex`` is held by the thread that uses it."""
 
     def __init__(self, path: Path, locks: Path) -> None:
         self._path = path
         self._connection = connect(path, writer=True)
+        self._connection.set_wal_hook(self._after_commit)
+        patience = patient()
+        self._connection.set_busy_handler(lambda tries: not self._here and patience(tries))
         self._operations = Operations(self._connection)
         self._bulk = BulkAppends(self._connection)
         with errors_of(path):
             self._turnstile = Turnstile(locks)
-        self._queue: queue.SimpleQueue[Queued | None] = queue.SimpleQueue()
+        self._mutex = threading.Lock()
+        self._here = False
+        self._pending: list[Queued] = []
+        self._handed_over = 0
+        self._queue: queue.SimpleQueue[list[Queued] | None] = queue.SimpleQueue()
+        self._checkpoint_due = False
+        self._usual_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="cadenza-writer", daemon=True)
 
@@ -55,20 +73,74 @@ class Writer:
         self._thread.start()
 
     def put(self, operation: Operation[Any], done: Done, inline: bool) -> None:
-        self._queue.put((operation, done, inline))
+        """Take an operation into the next transaction; ``inline`` ones may come from any thread."""
+        if inline or self._loop is None:
+            self._queue.put([(operation, done, inline)])
+            return
+        pending = self._pending
+        pending.append((operation, done, False))
+        if len(pending) >= CROWD or (isinstance(operation, Append) and operation.behind):
+            self._hand_over()
+        elif len(pending) == 1:
+            self._loop.call_soon(self._flush)
 
     def stop(self) -> None:
         """Write what is queued, and end the thread."""
         if self._thread.is_alive():
+            self._hand_over()
             self._queue.put(None)
             self._thread.join()
         self._turnstile.close()
         self._connection.close()
 
+    # --- the loop's thread ----------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Commit what was submitted in this turn of the loop: here if that is quick, else on the writer's thread."""
+        if self._commit_here():
+            batch, self._pending = self._pending, []
+            try:
+                results = self._commit(batch)
+            except apsw.BusyError:
+                self._pending = batch  # another program has the file: the writer's thread can wait for it
+                self._hand_over()
+                return
+            finally:
+                self._here = False
+                self._mutex.release()
+            if self._checkpoint_due:
+                self._queue.put([])
+            _tell([(done, *result) for result, (_, done, _) in zip(results, batch, strict=True)])
+        else:
+            self._hand_over()
+
+    def _commit_here(self) -> bool:
+        """Take the mutex and the turnstile, if a commit is quick and need wait for nobody; says whether they were taken."""
+        slow = self._usual_s > QUICK_S or self._handed_over or self._checkpoint_due
+        if slow or not self._pending or not self._mutex.acquire(blocking=False):
+            return False
+        if self._turnstile.enter_at_once():
+            self._here = True
+            return True
+        self._mutex.release()
+        return False
+
+    def _hand_over(self) -> None:
+        batch, self._pending = self._pending, []
+        if batch:
+            self._handed_over += len(batch)
+            self._queue.put(batch)
+
+    def _take_back(self, settled: list[Settled]) -> None:
+        self._handed_over -= len(settled)
+        _tell(settled)
+
+    # --- the writer's thread --------------------------------------------------------------------------------------
+
     def _serve(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch = [first]
-            last = False
+        last = False
+        while not last and (first := self._queue.get()) is not None:
+            batch = first
             while len(batch) < BATCH_MAX:
                 try:
                     more = self._queue.get_nowait()
@@ -77,36 +149,77 @@ class Writer:
                 if more is None:
                     last = True
                     break
-                batch.append(more)
-            self._settle(self._commit(batch), batch)
-            if last:
-                return
+                batch = batch + more
+            with self._mutex:
+                if batch:
+                    self._turnstile.enter()
+                    self._settle(self._commit(batch), batch)
+                if self._checkpoint_due:
+                    self._checkpoint()
+
+    def _settle(self, results: list[tuple[Any, Exception | None]], batch: list[Queued]) -> None:
+        later: list[Settled] = []
+        for (result, error), (_, done, inline) in zip(results, batch, strict=True):
+            if inline:
+                done(result, error)
+            else:
+                later.append((done, result, error))
+        if later and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._take_back, later)
+
+    def _checkpoint(self) -> None:
+        self._checkpoint_due = False
+        with contextlib.suppress(apsw.Error):  # the next commit will ask again
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    # --- either thread --------------------------------------------------------------------------------------------
 
     def _commit(self, batch: list[Queued]) -> list[tuple[Any, Exception | None]]:
-        """The batch's results, from one transaction; without the operations that failed after they had written."""
+        """The batch's results, from one transaction; without the operations that failed after they had written.
+
+        The caller has entered the turnstile, which is left here. On the loop's thread, BusyError is raised at once.
+        """
         spoilt: dict[int, Exception] = {}
         try:
-            with self._turnstile:
-                while True:
-                    try:
-                        return self._transact(batch, spoilt)
-                    except Spoilt as each:
-                        spoilt[each.index] = each.problem
+            while True:
+                try:
+                    return self._transact(batch, spoilt)
+                except Spoilt as each:
+                    spoilt[each.index] = each.problem
         except (apsw.Error, OSError) as error:
+            if self._here and isinstance(error, apsw.BusyError):
+                raise
             problem = explain(error, self._path)
             return [(None, problem)] * len(batch)
+        finally:
+            self._turnstile.leave()
+
+    def _after_commit(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        """SQLite says how long the WAL is. A checkpoint takes many milliseconds, so the writer's thread makes it."""
+        if pages >= CHECKPOINT_PAGES:
+            self._checkpoint_due = True
+        return apsw.SQLITE_OK
 
     def _transact(self, batch: list[Queued], spoilt: dict[int, Exception]) -> list[tuple[Any, Exception | None]]:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            bulk = self._bulk.carry_out([operation for operation, _, _ in batch]) if len(batch) >= APPENDS_MIN else set[int]()
+            bulk = (
+                self._bulk.carry_out([operation for operation, _, _ in batch])
+                if len(batch) >= APPENDS_MIN
+                else set[int]()
+            )
             results = [
-                self._carry_out(index, operation) if index not in bulk and index not in spoilt else (None, spoilt.get(index))
+                self._carry_out(index, operation)
+                if index not in bulk and index not in spoilt
+                else (None, spoilt.get(index))
                 for index, (operation, _, _) in enumerate(batch)
             ]
             failpoint("before_commit")
+            began_s = time.monotonic()
             connection.execute("COMMIT")
+            self._usual_s += 0.2 * (time.monotonic() - began_s - self._usual_s)
             failpoint("after_commit")
         finally:
             if connection.in_transaction:
@@ -126,17 +239,6 @@ class Writer:
             if connection.total_changes() == before:
                 return None, problem
             raise Spoilt(index, problem) from error
-
-    def _settle(self, results: list[tuple[Any, Exception | None]], batch: list[Queued]) -> None:
-        later: list[Settled] = []
-        for (result, error), (_, done, inline) in zip(results, batch, strict=True):
-            if inline:
-                done(result, error)
-            else:
-                later.append((done, result, error))
-        if later and self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                self._loop.call_soon_threadsafe(_tell, later)
 
 
 def unforeseen(operation: Operation[Any], error: Exception) -> StoreError:

@@ -38,7 +38,7 @@ def connect(path: Path, *, writer: bool) -> apsw.Connection:
         if writer:
             _check_place(path)
         connection = apsw.Connection(str(path))
-        connection.set_busy_handler(_patience())
+        connection.set_busy_handler(patient())
         if writer:
             if connection.readonly("main"):
                 raise StoreUnavailable(str(path), READ_ONLY, WRITABLE)
@@ -98,7 +98,7 @@ def _version(connection: apsw.Connection) -> int:
     return int(str(connection.pragma("user_version")))
 
 
-def _patience() -> Callable[[int], bool]:
+def patient() -> Callable[[int], bool]:
     """Waits for another writer in short random naps, so that nobody starves; gives up after half a minute."""
     began = 0.0
 

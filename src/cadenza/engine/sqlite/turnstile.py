@@ -13,19 +13,35 @@ from pathlib import Path
 
 
 class Turnstile:
-    """``with turnstile:`` is this process's turn to write."""
+    """Between ``enter`` and ``leave`` it is this process's turn to write."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._turn = os.open(folder / "turn", os.O_RDWR | os.O_CREAT, 0o666)
         self._write = os.open(folder / "write", os.O_RDWR | os.O_CREAT, 0o666)
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """Wait for this process's turn."""
         fcntl.flock(self._turn, fcntl.LOCK_EX)
         fcntl.flock(self._write, fcntl.LOCK_EX)
         fcntl.flock(self._turn, fcntl.LOCK_UN)
 
-    def __exit__(self, *_: object) -> None:
+    def enter_at_once(self) -> bool:
+        """Take the turn if nobody has it or waits for it; says whether it was taken."""
+        try:
+            fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        try:
+            fcntl.flock(self._write, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+        return True
+
+    def leave(self) -> None:
+        """Let the next one go."""
         fcntl.flock(self._write, fcntl.LOCK_UN)
 
     def close(self) -> None:
