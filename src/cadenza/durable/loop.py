@@ -266,6 +266,10 @@ def _abandon(generator: Any) -> None:
     """An async generator that is dropped half-way stays so: closing it would depend on the garbage collector."""
 
 
+async def _awaited(work: Awaitable[Any]) -> Any:
+    return await work
+
+
 def unwind(future: asyncio.Future[Any]) -> None:
     """Let whoever awaits ``future`` see that the machine leaves memory."""
     if not future.done():
