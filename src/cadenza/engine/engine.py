@@ -22,6 +22,7 @@ from cadenza.engine.lease import FileLock, LeaseKeeper, new_owner
 from cadenza.engine.live import Feed, Live
 from cadenza.engine.memory import MemoryStore
 from cadenza.engine.options import EngineOptions
+from cadenza.engine.run_id import new_run_id
 from cadenza.engine.steps import Threads
 from cadenza.engine.store import (
     Conflict,
@@ -46,17 +47,6 @@ from cadenza.errors import StoreError, UnknownName, UsageError
 T = TypeVar("T")
 R = TypeVar("R")
 GRACE_S = 10.0
-DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
-def new_run_id(now: int, chance: random.Random) -> str:
-    """Sortable by time (microseconds), no look-alike letters, unique in practice: 8 characters of time, 5 of chance."""
-    stamp = now // 1_000
-    text = ""
-    for _ in range(9):
-        stamp, digit = divmod(stamp, 32)
-        text = DIGITS[digit] + text
-    return text[1:] + "".join(DIGITS[byte & 31] for byte in chance.randbytes(5))
 
 
 class Engine:
