@@ -78,7 +78,9 @@ def details_lines(details: Any) -> list[str]:
     if isinstance(details, dict):
         pairs: dict[str, Any] = details  # pyright: ignore[reportUnknownVariableType]
         width = min(24, max((len(str(key)) for key in pairs), default=0))
-        return [f"{key!s:<{width}}  {value if isinstance(value, str) else _json(value)}" for key, value in pairs.items()]
+        return [
+            f"{key!s:<{width}}  {value if isinstance(value, str) else _json(value)}" for key, value in pairs.items()
+        ]
     return json.dumps(details, indent=2, ensure_ascii=False).splitlines()
 
 
@@ -115,7 +117,9 @@ def _read_choice(task: HumanTask) -> Answer | None:
     text = _line(f"Your choice (1 to {len(options)}, or its text; Enter: later): ")
     if text in LATER and text not in options:
         return None
-    choice = options[int(text) - 1] if text.isdecimal() and 1 <= int(text) <= len(options) and text not in options else text
+    choice = (
+        options[int(text) - 1] if text.isdecimal() and 1 <= int(text) <= len(options) and text not in options else text
+    )
     value = None
     if task.kind == "resolve" and choice == "done":
         value = _read_json("The step's result as JSON (Enter: null): ", None)
@@ -172,7 +176,7 @@ def _line(prompt: str) -> str:
 
 
 async def unless(stop: asyncio.Task[None], work: Callable[[], R]) -> R | None:
-    """What ``work`` returns; None as soon as ``stop`` is done. It runs in a thread that the process may leave behind."""
+    """What ``work`` returns, in a thread that may be left behind; None as soon as ``stop`` is done."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
 

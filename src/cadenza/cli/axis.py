@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from cadenza.cli.history import History, Item
 
@@ -61,7 +62,7 @@ class Axis:
         if self.last > edges[-1]:
             edges.append(self.last)
             idle.append(False)
-        lengths = [after - before for before, after in zip(edges, edges[1:], strict=False)]
+        lengths = [after - before for before, after in pairwise(edges)]
         if all(idle):
             idle = [False] * len(idle)
         return edges, lengths, idle

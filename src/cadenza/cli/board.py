@@ -17,15 +17,19 @@ from cadenza.engine.live import Live
 OPEN = ("running", "retrying", "waiting", "unknown")
 ENDED = ("completed", "failed", "cancelled", "replayed")
 STATE_OF: dict[str, str] = {
-    "started": "running", "completed": "completed", "failed": "failed", "retrying": "retrying", "cancelled": "cancelled",
-    "replayed": "replayed", "asked": "waiting", "answered": "completed", "unknown": "unknown",
+    "started": "running", "completed": "completed", "failed": "failed", "retrying": "retrying",
+    "cancelled": "cancelled", "replayed": "replayed", "asked": "waiting", "answered": "completed", "unknown": "unknown",
+}  # fmt: skip
+WORDS = {
+    "running": "running", "retrying": "to be retried", "waiting": "waiting for a person", "unknown": "in doubt",
+    "failed": "failed", "cancelled": "cancelled", "blocked": "blocked",
 }  # fmt: skip
 Key = tuple[str, str]
 
 
 @dataclass(slots=True)
 class Step:
-    """One path of one run. Times are microseconds since 1970; ``detail`` is its latest progress, failure or question."""
+    """One path of one run. Times are microseconds since 1970; ``detail`` is its latest progress or failure."""
 
     run_id: str
     path: str
@@ -127,9 +131,7 @@ class Board:
         parts = [f"{self.done:,} done"]
         if counts["replayed"]:
             parts[0] += f" ({counts['replayed']:,} replayed)"
-        shown = {"running": "running", "retrying": "to be retried", "waiting": "waiting for a person", "unknown": "in doubt",
-                 "failed": "failed", "cancelled": "cancelled", "blocked": "blocked"}  # fmt: skip
-        parts += [f"{counts[state]:,} {word}" for state, word in shown.items() if counts[state]]
+        parts += [f"{counts[state]:,} {word}" for state, word in WORDS.items() if counts[state]]
         return ", ".join(parts)
 
 

@@ -18,7 +18,10 @@ SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist", "ven
 
 
 def check(
-    places: Annotated[list[str] | None, typer.Argument(metavar="[FILES|FOLDERS]…", help="This folder by default.")] = None,
+    places: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILES|FOLDERS]…", help="This folder by default.")
+    ] = None,
+    *,
     as_json: JsonOption = False,
 ) -> None:
     """Find code in workflows that a replay could not repeat: clocks, randomness, I/O. Nothing is imported or run.
@@ -51,7 +54,11 @@ def _summarise(files: int, errors: int, warnings: int) -> None:
     elif not errors and not warnings:
         say(f"{looked}: nothing that a replay could not repeat.", "green")
     else:
-        counts = [f"{count} {word}{'s' if count != 1 else ''}" for count, word in ((errors, "error"), (warnings, "warning")) if count]
+        counts = [
+            f"{count} {word}{'s' if count != 1 else ''}"
+            for count, word in ((errors, "error"), (warnings, "warning"))
+            if count
+        ]
         say(f"{looked}: {' and '.join(counts)}.", "red" if errors else "yellow")
 
 
@@ -65,7 +72,9 @@ def _files(place: Path) -> Iterator[Path]:
     else:
         for folder, inner, names in os.walk(place):
             inner[:] = sorted(
-                name for name in inner if name not in SKIPPED and name[0] != "." and not Path(folder, name, "pyvenv.cfg").exists()
+                name
+                for name in inner
+                if name not in SKIPPED and name[0] != "." and not Path(folder, name, "pyvenv.cfg").exists()
             )
             yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
 

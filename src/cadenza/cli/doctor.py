@@ -1,2 +1,54 @@
-def doctor() -> None:
-    pass
+"""``cadenza doctor``: looks over this machine, the folder of the store, and the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cadenza.cli import exit_codes
+from cadenza.cli.place import JsonOption, StoreOption
+from cadenza.cli.streams import out, print_json, say
+from cadenza.errors import UsageError
+
+MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "bold red")}
+
+
+def doctor(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Skip the integrity check, which reads the whole store.")
+    ] = False,
+    store: StoreOption = "cadenza.db",
+    as_json: JsonOption = False,
+) -> None:
+    """Look over Python, SQLite, the disk, file locks, the store, its workers and blocked runs.
+
+    Exit code 1 if there is a problem; warnings alone are 0.
+    """
+    from cadenza.cli.checks_machine import machine_checks, place_checks
+    from cadenza.cli.checks_store import store_checks
+
+    if store == ":memory:":
+        raise UsageError("a store in memory needs no doctor; name a file")
+    path = Path(store).expanduser()
+    found = [*machine_checks(), *place_checks(path)]
+    found += store_checks(path, quick=quick)
+    if as_json:
+        print_json([{"check": each.name, "state": each.state, "detail": each.detail} for each in found])
+    else:
+        width = max(len(each.name) for each in found)
+        for each in found:
+            mark, style = MARKS[each.state]
+            out().print(f"{mark} ", style=style, end="")
+            out().print(f"{each.name:<{width}}  {each.detail}", soft_wrap=True)
+        problems = sum(each.state == "problem" for each in found)
+        warnings = sum(each.state == "warning" for each in found)
+        if problems:
+            say(f"{problems} problem{'s' if problems > 1 else ''}.", "bold red")
+        elif warnings:
+            say(f"It works; {warnings} thing{'s' if warnings > 1 else ''} to know.", "yellow")
+        else:
+            say("All is well.", "green")
+    raise typer.Exit(exit_codes.FAILED if any(each.state == "problem" for each in found) else exit_codes.OK)

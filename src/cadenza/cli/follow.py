@@ -1,11 +1,11 @@
-"""Follows one run until it has ended, is blocked, waits for somebody, or is interrupted; asks people at the terminal."""
+"""Follows one run until it has ended, is blocked, waits or is interrupted; asks people at the terminal."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -135,7 +135,7 @@ class Follower:
     # --- pictures ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _drawn(self) -> Iterator[None]:
+    def _drawn(self) -> Generator[None]:
         """Draws the board while the body runs."""
         if self._quiet:
             yield
@@ -145,7 +145,8 @@ class Follower:
             from cadenza.cli.plain_view import PlainView
 
             view = PlainView(self._board, self._began)
-            self._board.listener, self._tick = view, view.tick
+            view.begin()
+            self._tick = view.tick
             yield
             self._board.listener = None
 
@@ -173,7 +174,10 @@ class Follower:
         running = self._board.counts["running"]
         if running and not self._quiet:
             steps = "the step" if running == 1 else f"{running} steps"
-            err().print(f"Parking: waiting up to {GRACE_S:.0f} s for {steps} in flight; Ctrl-C again stops at once.", soft_wrap=True)
+            err().print(
+                f"Parking: waiting up to {GRACE_S:.0f} s for {steps} in flight; Ctrl-C again stops at once.",
+                soft_wrap=True,
+            )
         await worker.drain(GRACE_S)
         row = self._engine.find(self._run_id)
         return Outcome("ended" if row.ended else "blocked" if row.status == "blocked" else "interrupted", row)

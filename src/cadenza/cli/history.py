@@ -6,7 +6,6 @@ steps are there as hashes only. Everything shown here is derived; nothing is sto
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,7 +18,6 @@ from cadenza.engine.store import Filter, RunRow
 State = Literal["completed", "failed", "cancelled", "open", "retrying", "waiting", "doubt"]
 RUNS_MAX = 500
 """How many runs of one family are read."""
-NUMBERS = re.compile(r"(\d+)")
 
 
 @dataclass(slots=True)
@@ -132,7 +130,9 @@ class _Reader:
         for event in self.history.events:
             self.history.last_at = event.at
             self._note(event)
-        self.history.began = self.history.generations[0].began if self.history.generations else self.history.row.created_at
+        self.history.began = (
+            self.history.generations[0].began if self.history.generations else self.history.row.created_at
+        )
         self._leave_open()
         return self.history
 
@@ -254,7 +254,9 @@ class _Reader:
         items = self._generation.items
         item = items.get(path)
         if item is None:
-            item = items[path] = Item(path, kind, name or path.rpartition("/")[2].rpartition("#")[0], state or "open", began)
+            item = items[path] = Item(
+                path, kind, name or path.rpartition("/")[2].rpartition("#")[0], state or "open", began
+            )
         if state is not None:
             item.state = state
         item.ended = ended or item.ended
@@ -264,69 +266,3 @@ class _Reader:
 def _short(name: str) -> str:
     """A function's name without its module."""
     return name.rpartition(":")[2]
-
-
-def path_order(path: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorts ``b2`` before ``b10``."""
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in NUMBERS.split(path))
-
-
-# --- as a tree --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Node:
-    """A branch (``item`` is None), or an item, whose ``below`` are the nodes of its child run."""
-
-    name: str
-    item: Item | None
-    began: int
-    below: list[Node] = field(default_factory=list["Node"])
-    run: History | None = None
-    ended: int = 0
-    troubled: bool = False
-
-
-def tree_of(history: History) -> list[Node]:
-    """The nodes of a run: its generations if there are several, else its branches and items, each level by time."""
-    if len(history.generations) <= 1:
-        return _nodes(history, history.generations[0]) if history.generations else []
-    found: list[Node] = []
-    for generation in history.generations:
-        node = Node(f"generation {generation.number}", None, generation.began, _nodes(history, generation))
-        node.ended = generation.ended
-        node.troubled = any(each.troubled for each in node.below)
-        found.append(node)
-    return found
-
-
-def _nodes(history: History, generation: Generation) -> list[Node]:
-    root = Node("", None, generation.began)
-    branches: dict[str, Node] = {"": root}
-    for item in generation.items.values():
-        node = Node(item.leaf, item, item.began, ended=item.ended, troubled=item.state not in ("completed",))
-        if item.child in history.children:
-            node.run = history.children[item.child]
-            node.below = tree_of(node.run)
-        _branch(branches, item.branch).below.append(node)
-    _finish(root)
-    return root.below
-
-
-def _branch(branches: dict[str, Node], path: str) -> Node:
-    found = branches.get(path)
-    if found is None:
-        found = branches[path] = Node(path.rpartition("/")[2], None, 0)
-        _branch(branches, path.rpartition("/")[0]).below.append(found)
-    return found
-
-
-def _finish(node: Node) -> None:
-    """Give branches their times, and sort each level."""
-    for each in node.below:
-        if each.item is None:
-            _finish(each)
-            each.began = min((one.began for one in each.below if one.began), default=0)
-            each.ended = max((one.ended for one in each.below), default=0)
-            each.troubled = any(one.troubled for one in each.below)
-    node.below.sort(key=lambda each: (not each.began, each.began, path_order(each.name)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cadenza.cli.history import Generation, History, Item, path_order
+from cadenza.cli.history import Generation, History, Item
+from cadenza.cli.history_tree import path_order
 from cadenza.cli.questions import Question
 from cadenza.cli.report import failure_json
 from cadenza.cli.runs import as_dict
@@ -54,7 +55,9 @@ def _item(item: Item) -> dict[str, Any]:
         "input_hash": item.input_hash,
         "value": _value(item.value),
         "failure": failure_json(item.failure),
-        "tries": [{"attempt": each.attempt, "at": each.at, "failure": failure_json(each.failure)} for each in item.tries],
+        "tries": [
+            {"attempt": each.attempt, "at": each.at, "failure": failure_json(each.failure)} for each in item.tries
+        ],
         "memos": [{"key": each.key, "effect": each.effect, "value": _value(each.value)} for each in item.memos],
         "notes": item.notes,
         "child": item.child,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends the process at once (the journal allows it)."""
+"""Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends the process at once."""
 
 from __future__ import annotations
 

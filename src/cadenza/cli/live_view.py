@@ -152,7 +152,7 @@ class _Counts:
 
 
 def _line(step: Step, indent: str, now: int, branch: str | None) -> Text:
-    """One step; below the line of its ``branch`` without that prefix, and outside of a tree (None) with its child run."""
+    """One step: in a tree without its ``branch``, outside of one (None) with its child run."""
     mark, style = STYLES.get(step.state, ("·", ""))
     path = step.label if branch is None else step.path.removeprefix(f"{branch}/")
     line = Text.assemble((indent, "dim"), (f"{mark} ", style), path)

@@ -12,7 +12,9 @@ import typer
 from cadenza.cli import check, doctor, exit_codes, init, people, run, runs, show, worker
 from cadenza.errors import CadenzaError, UsageError
 
-EXIT_CODES = "\n".join(["[bold]Exit codes[/bold]", *(f"[cyan]{code:>3}[/cyan]  {text}" for code, text in exit_codes.TABLE)])
+EXIT_CODES = "\n".join(
+    ["[bold]Exit codes[/bold]", *(f"[cyan]{code:>3}[/cyan]  {text}" for code, text in exit_codes.TABLE)]
+)
 STORE_HELP = "The store is [cyan]cadenza.db[/cyan] in the current folder, or what --store or $CADENZA_STORE names."
 
 app = typer.Typer(
@@ -93,7 +95,9 @@ def _check_encoding(arguments: list[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError:
-            raise UsageError(f"the argument {argument!r} is not valid text in this terminal's encoding (UTF-8)") from None
+            raise UsageError(
+                f"the argument {argument!r} is not valid text in this terminal's encoding (UTF-8)"
+            ) from None
 
 
 def _bug() -> int:

@@ -1,4 +1,4 @@
-"""``cadenza show RUN --html``: a run as one page that needs nothing else: tree, timeline, and every value behind a click.
+"""``cadenza show --html``: a run as one page that needs nothing else: tree, timeline, every value behind a click.
 
 Everything from the journal is escaped; the page's policy forbids any script but its own and any request. It works
 without JavaScript, which adds the filter, keys and the switch between light and dark.
@@ -25,6 +25,10 @@ from cadenza.cli.tree_view import timed
 VALUE_MAX = 50_000
 OPEN_MAX = 600
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+WORDS = {
+    "completed": "completed", "failed": "failed", "waiting": "waiting", "open": "begun", "retrying": "to be retried",
+    "doubt": "in doubt", "cancelled": "cancelled",
+}  # fmt: skip
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -76,9 +80,11 @@ def _summary(history: History) -> str:
         each = todo.pop()
         counts.update(item.state for item in each.items())
         todo += each.children.values()
-    words = {"completed": "completed", "failed": "failed", "waiting": "waiting", "open": "begun", "retrying": "to be retried",
-             "doubt": "in doubt", "cancelled": "cancelled"}  # fmt: skip
-    parts = [f'<span><b class="s-{state}">{counts[state]:,}</b> {word}</span>' for state, word in words.items() if counts[state]]
+    parts = [
+        f'<span><b class="s-{state}">{counts[state]:,}</b> {word}</span>'
+        for state, word in WORDS.items()
+        if counts[state]
+    ]
     return "".join(parts) or "<span>Nothing has happened yet.</span>"
 
 
@@ -94,8 +100,9 @@ def _callouts(history: History, questions: list[Question], store: str) -> str:
         fix = f"<p>After the fix: <code>cadenza resume {safe(row.root)}</code></p>"
         found.append(_callout("blocked", "Blocked", f'<pre class="cause">{safe(row.detail)}</pre>{fix}'))
     if questions:
+        only = len(questions) == 1
         body = "".join(
-            f"<p>{safe(each.task.title)}<br><code>{safe(how_to_answer(each, store, only=len(questions) == 1))}</code></p>"
+            f"<p>{safe(each.task.title)}<br><code>{safe(how_to_answer(each, store, only=only))}</code></p>"
             for each in questions[:20]
         )
         more = f"<p>and {len(questions) - 20} more</p>" if len(questions) > 20 else ""

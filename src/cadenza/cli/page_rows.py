@@ -10,7 +10,8 @@ from typing import Any
 from cadenza.cli.axis import Axis
 from cadenza.cli.board import seconds
 from cadenza.cli.failures import failure_text
-from cadenza.cli.history import History, Item, Node, tree_of
+from cadenza.cli.history import History, Item
+from cadenza.cli.history_tree import Node, tree_of
 from cadenza.cli.tree_view import MARKS, remark_of
 
 ROWS_MAX = 20_000
@@ -79,8 +80,8 @@ class Rows:
             inside = f'<details class="about" style="--d:{depth}"><summary>input and output</summary>{inside}</details>'
         below = "\n".join(self._nodes(node.below, depth + 1))
         return (
-            f'<details class="node{child}"{" open" if child else ""} data-path="{safe(item.path)}" data-state="{item.state}"'
-            f'{" data-trouble=1" if trouble else ""}>'
+            f'<details class="node{child}"{" open" if child else ""} data-path="{safe(item.path)}" '
+            f'data-state="{item.state}" data-trouble="{int(trouble)}">'
             f'<summary class="line" style="--d:{depth}">{name}<span class="track">{bars}</span>'
             f'<span class="took">{took}</span></summary>{inside}{below}</details>'
         )
@@ -114,7 +115,10 @@ class Rows:
             text = self._safe(failure_text(each.failure))[: self._value_max]
             parts.append(f"<h3>attempt {each.attempt} failed</h3><pre>{text}</pre>")
         parts += [f"<h3>{name}</h3><pre>{self._value(raw)}</pre>" for name, raw in _values(item)]
-        parts += [f"<h3>memo {self._safe(each.key)} ({self._safe(each.effect)})</h3><pre>{self._value(each.value)}</pre>" for each in item.memos]
+        parts += [
+            f"<h3>memo {self._safe(each.key)} ({self._safe(each.effect)})</h3><pre>{self._value(each.value)}</pre>"
+            for each in item.memos
+        ]
         parts.append("</div>")
         return "".join(parts)
 

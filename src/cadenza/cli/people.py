@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-
 from typing import Annotated
 
 import typer
@@ -27,6 +26,7 @@ def signal(
     run_id: RunArgument,
     name: Annotated[str, typer.Argument(help="The message's name: ctx.receive(NAME) gets it.")],
     value: Annotated[str | None, typer.Argument(metavar="JSON", help="Its value: JSON, @file.json, or -.")] = None,
+    *,
     key: Annotated[str, typer.Option("--key", help="Deduplicates: a second message with this key is ignored.")] = "",
     store: StoreOption = "cadenza.db",
 ) -> None:
@@ -47,8 +47,11 @@ def signal(
 
 def cancel(
     run_id: RunArgument,
+    *,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is written down.")] = "cancelled by a person",
-    force: Annotated[bool, typer.Option("--force", help="End it without its code: nothing is cleaned up or undone.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="End it without its code: nothing is cleaned up or undone.")
+    ] = False,
     store: StoreOption = "cadenza.db",
 ) -> None:
     """Ask a run to stop, clean up and undo."""
@@ -79,9 +82,12 @@ def _say_forced(engine: Engine, row: RunRow) -> None:
 def answer(
     run_id: Annotated[str, typer.Argument(metavar="[RUN]", help="A run's id, its beginning, or its business id.")] = "",
     path: Annotated[str, typer.Argument(help="Which question, if several are open.")] = "",
+    *,
     approve: Annotated[bool | None, typer.Option("--approve/--reject", help="Yes, or no.")] = None,
     choice: Annotated[str, typer.Option("--choice", help="One of the options.")] = "",
-    value: Annotated[str | None, typer.Option("--value", metavar="JSON", help="A value: JSON, @file.json, or -.")] = None,
+    value: Annotated[
+        str | None, typer.Option("--value", metavar="JSON", help="A value: JSON, @file.json, or -.")
+    ] = None,
     comment: Annotated[str, typer.Option("--comment", help="Why.")] = "",
     by: Annotated[str, typer.Option("--by", help="Who answers; you, by default.")] = "",
     show_list: Annotated[bool, typer.Option("--list", help="List open questions, of one run or of all.")] = False,
@@ -99,7 +105,9 @@ def answer(
                 _list(engine, found, questions, store, as_json)
                 return exit_codes.OK
             if not run_id:
-                raise UsageError(f"name the run whose question is answered. Open questions: cadenza answer --list{store_flag(store)}")
+                raise UsageError(
+                    f"name the run whose question is answered. Open questions: cadenza answer --list{store_flag(store)}"
+                )
             chosen = _chosen(engine, found, path, questions)
             if given is None:
                 return await _ask_all(engine, chosen, store)
@@ -133,7 +141,9 @@ def _chosen(engine: Engine, run_id: str, path: str, questions: list[Question]) -
         return chosen
     waiting = [each for each in open_questions(engine, run_id, answered=True) if path in ("", each.path)]
     if waiting:
-        raise UsageError(f"{waiting[0].task.title!r} at {waiting[0].path} was answered already; a worker has yet to take the answer")
+        raise UsageError(
+            f"{waiting[0].task.title!r} at {waiting[0].path} was answered already; a worker has yet to take the answer"
+        )
     before = _answered_before(engine, run_id, path)
     if before:
         raise UsageError(before)
@@ -149,8 +159,16 @@ def _answered_before(engine: Engine, run_id: str, path: str) -> str:
     for event in reversed(engine.journal(run_id)):
         if isinstance(event, events.TaskAnswered) and path in ("", event.path):
             given = codec.decode(event.answer, Answer, "the answer")
-            said = "approved" if given.approved else "rejected" if given.approved is False else given.choice or "with a value"
-            return f"the question at {event.path} was answered already: {said}" + (f", by {given.by}" if given.by else "")
+            said = (
+                "approved"
+                if given.approved
+                else "rejected"
+                if given.approved is False
+                else given.choice or "with a value"
+            )
+            return f"the question at {event.path} was answered already: {said}" + (
+                f", by {given.by}" if given.by else ""
+            )
     return ""
 
 

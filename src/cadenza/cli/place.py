@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -23,9 +23,16 @@ FAMILY_MAX = 1_000
 
 StoreOption = Annotated[
     str,
-    typer.Option("--store", envvar="CADENZA_STORE", help="The store: a SQLite file.", show_envvar=False, metavar="FILE"),
+    typer.Option(
+        "--store", envvar="CADENZA_STORE", help="The store: a SQLite file.", show_envvar=False, metavar="FILE"
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def location(store: str) -> str | Path:
+    """What Engine.open takes."""
+    return store if store == MEMORY else Path(store).expanduser()
 
 
 def existing(store: str) -> Path:
@@ -39,7 +46,7 @@ def existing(store: str) -> Path:
 
 
 @asynccontextmanager
-async def reading(store: str) -> AsyncIterator[Engine]:
+async def reading(store: str) -> AsyncGenerator[Engine]:
     """An engine that reads, starts and posts on a store that must be there, and runs nothing itself."""
     async with Engine.open(existing(store), EngineOptions(worker=False)) as engine:
         yield engine

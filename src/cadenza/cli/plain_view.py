@@ -18,7 +18,7 @@ MARKS = {
 
 
 class PlainView:
-    """Set as the board's listener. Ended steps get a line each up to a bound; then a sum every two seconds."""
+    """Listens to a board. Ended steps get a line each up to a bound; then there is a sum every two seconds."""
 
     def __init__(self, board: Board, began: int) -> None:
         self._board, self._began = board, began
@@ -26,7 +26,18 @@ class PlainView:
         self._next_s = 0.0
         self._last = ""
 
+    def begin(self) -> None:
+        """Tell what has happened before, and listen from now on."""
+        with self._board.lock:
+            for step in list(self._board.steps.values()):
+                self._tell(step)
+            self._board.listener = self
+
     def __call__(self, step: Step, live: Live) -> None:
+        """Take one change."""
+        self._tell(step)
+
+    def _tell(self, step: Step) -> None:
         mark = MARKS.get(step.state)
         if mark is None or not step.path:
             return

@@ -11,7 +11,7 @@ from cadenza.cli import exit_codes
 from cadenza.cli.board import Board, seconds
 from cadenza.cli.failures import failure_text
 from cadenza.cli.follow import Outcome
-from cadenza.cli.place import MEMORY, store_flag
+from cadenza.cli.place import MEMORY, family, store_flag
 from cadenza.cli.questions import Question, how_to_answer, open_questions
 from cadenza.cli.streams import print_json, say
 from cadenza.durable import events
@@ -47,7 +47,17 @@ def report_end(
             _look_at(row, store)
         case _:
             _report_open(engine, row, outcome, store, target)
+    if row.ended:
+        _report_children(engine, row, store)
     return code
+
+
+def _report_children(engine: Engine, row: RunRow, store: str) -> None:
+    """Children that were started to go on beside their parent, and are not done."""
+    left = [each for each in family(engine, row)[1:] if not each.ended]
+    if left and store != MEMORY:
+        runs = "A child run goes" if len(left) == 1 else f"{len(left)} child runs go"
+        say(f"{runs} on: cadenza resume {left[0].run_id}{store_flag(store)}", "yellow")
 
 
 def _code(outcome: Outcome, row: RunRow) -> int:

@@ -10,25 +10,29 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-
 from cadenza.cli.board import Board
 from cadenza.cli.interrupts import Interrupts
-from cadenza.cli.place import JsonOption, StoreOption, existing, family
+from cadenza.cli.place import JsonOption, StoreOption, existing, family, location
 from cadenza.cli.streams import say
 from cadenza.engine.engine import Engine
 from cadenza.engine.options import EngineOptions
-from cadenza.engine.store import Conflict, RunRow
+from cadenza.engine.store import RunRow
 from cadenza.errors import UnknownName, UsageError
 
 VerifyOption = Annotated[
     bool,
-    typer.Option("--verify/--no-verify", help="Replay the run when it has ended, to find code that cannot be replayed."),
+    typer.Option(
+        "--verify/--no-verify", help="Replay the run when it has ended, to find code that cannot be replayed."
+    ),
 ]
 
 
 def run(
-    target: Annotated[str, typer.Argument(help="file.py:workflow, module:workflow, or either alone if it has just one.")],
+    target: Annotated[
+        str, typer.Argument(help="file.py:workflow, module:workflow, or either alone if it has just one.")
+    ],
     input: Annotated[str | None, typer.Argument(help="The input: JSON, @file.json, or - for standard input.")] = None,
+    *,
     id: Annotated[str, typer.Option("--id", help="A business id, unique in the store.")] = "",
     on_conflict: Annotated[
         Literal["reject", "join", "replace"],
@@ -64,7 +68,10 @@ def run(
 
 def resume(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or its business id.")],
-    target: Annotated[str, typer.Argument(help="The file or module of its workflow, if it is not in this folder.")] = "",
+    target: Annotated[
+        str, typer.Argument(help="The file or module of its workflow, if it is not in this folder.")
+    ] = "",
+    *,
     store: StoreOption = "cadenza.db",
     verify: VerifyOption = True,
     as_json: JsonOption = False,
@@ -116,8 +123,7 @@ def _drive(begin: Any, store: str, target: str, *, verify: bool, as_json: bool) 
         from cadenza.cli.follow import Follower
         from cadenza.cli.report import report_end
 
-        location = store if store == ":memory:" else Path(store).expanduser()
-        async with Engine.open(location, EngineOptions(verify_replay=verify)) as engine:
+        async with Engine.open(location(store), EngineOptions(verify_replay=verify)) as engine:
             board = Board()
             engine.observe(board)
             began = time.time_ns() // 1_000

@@ -24,7 +24,10 @@ STYLES = {
 
 
 def runs(
-    status: Annotated[list[str] | None, typer.Option("--status", help=f"One of {', '.join(STATUSES)}; may be repeated.")] = None,
+    *,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", help=f"One of {', '.join(STATUSES)}; may be repeated.")
+    ] = None,
     workflow: Annotated[str, typer.Option("--workflow", help="Only runs whose workflow's name contains this.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most, newest first.")] = 20,
     children: Annotated[bool, typer.Option("--children", help="List child runs too.")] = False,

@@ -62,7 +62,9 @@ def _print_head(history: History, alive: set[str]) -> None:
 
     row = history.row
     status = status_of(row, alive)
-    head = Text.assemble((row.workflow.rpartition(":")[2], "bold"), f"  {row.run_id}  ", (status, STYLES.get(status, "")))
+    head = Text.assemble(
+        (row.workflow.rpartition(":")[2], "bold"), f"  {row.run_id}  ", (status, STYLES.get(status, ""))
+    )
     console = out()
     console.print(head, soft_wrap=True)
     for label, value in facts(history, alive):
@@ -148,7 +150,9 @@ def _print_events(history: History, as_json: bool) -> None:
         kind, at = fields.pop("type"), fields.pop("at")
         path = fields.pop("path", "")
         rest = "  ".join(f"{name}={_short(value)}" for name, value in fields.items())
-        line = Text.assemble((f"{seq:>6} {(at - first) / 1e6:>10.3f} s ", "dim"), (f"{kind:<17}", "cyan"), f" {path}  ", (rest, "dim"))
+        line = Text.assemble(
+            (f"{seq:>6} {(at - first) / 1e6:>10.3f} s ", "dim"), (f"{kind:<17}", "cyan"), f" {path}  ", (rest, "dim")
+        )
         out().print(line, no_wrap=True, overflow="ellipsis")
 
 
@@ -191,4 +195,6 @@ def _write_page(history: History, questions: list[Question], alive: set[str], fi
         file.expanduser().write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
-    say(f"Wrote {file} ({len(text.encode()) / 1e6:.1f} MB, {history.count():,} entries). Open it in a browser.", "green")
+    say(
+        f"Wrote {file} ({len(text.encode()) / 1e6:.1f} MB, {history.count():,} entries). Open it in a browser.", "green"
+    )

@@ -47,7 +47,7 @@ def load(place: str) -> ModuleType:
 
 
 def load_for(workflow: str, folders: list[Path]) -> None:
-    """Import the module of a recorded ``module:qualname``, from the first of ``folders`` that has it. Raises as load."""
+    """Import the module of a recorded ``module:qualname`` from the first of ``folders`` that has it."""
     module = workflow.partition(":")[0]
     if workflow in workflows:
         return
@@ -221,15 +221,17 @@ def _siblings(path: Path, suffix: str) -> list[str]:
 
 def workflows_of(module: ModuleType) -> dict[str, Workflow]:
     """The workflows of a module by their label: its own, or if it has none, those that it imports."""
-    held = {each.label: each for each in vars(module).values() if isinstance(each, WorkflowFunction)}
-    registered = {each.label: each for each in workflows.values() if each.name.startswith(f"{module.__name__}:")}
-    return registered or held  # pyright: ignore[reportUnknownVariableType]  # what a module holds has no static type
+    known = list(workflows.values())
+    own = {each.label: each for each in known if each.name.startswith(f"{module.__name__}:")}
+    held = {id(value) for value in vars(module).values()}
+    return own or {each.label: each for each in known if id(each) in held}
 
 
 def _named(module: ModuleType, place: str, name: str) -> Workflow:
     found = vars(module).get(name)
-    if isinstance(found, WorkflowFunction):
-        return found  # pyright: ignore[reportUnknownVariableType]
+    for each in workflows.values():
+        if each is found:
+            return each
     known = workflows_of(module)
     by_qualname = {each.name.partition(":")[2]: each for each in known.values()}
     if name in known or name in by_qualname:
@@ -239,7 +241,9 @@ def _named(module: ModuleType, place: str, name: str) -> Workflow:
         other = close[0] if close else next(iter(known), "")
         hint = f" Did you mean {place}:{other}?" if other else ""
         raise UsageError(f"{name!r} in {place} is no workflow; decorate the function with @workflow.{hint}")
-    raise UnknownName("workflow", name, known, "" if known else f"{place} defines none: decorate an async function with @workflow.")
+    raise UnknownName(
+        "workflow", name, known, "" if known else f"{place} defines none: decorate an async function with @workflow."
+    )
 
 
 def _only(module: ModuleType, place: str) -> Workflow:

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from cadenza.cli.axis import Axis, axis_of
 from cadenza.cli.board import seconds
-from cadenza.cli.history import History, Item, Node, tree_of
+from cadenza.cli.history import History, Item
+from cadenza.cli.history_tree import Node, tree_of
 
 MARKS = {
     "completed": ("✓", "green"), "failed": ("✗", "red"), "cancelled": ("–", "dim"), "open": ("▸", "cyan"),
@@ -39,7 +40,9 @@ def _lines(nodes: list[Node], indent: str, everything: bool) -> Iterator[Text]:
     if skipped:
         took = [each.ended - each.began for each in skipped if each.ended and each.began]
         span = f", {seconds(min(took))} to {seconds(max(took))}" if took else ""
-        yield Text.assemble((f"{indent}└ ", "dim"), ("✓ ", "green"), (f"{len(skipped):,} more that completed{span}", "dim"))
+        yield Text.assemble(
+            (f"{indent}└ ", "dim"), ("✓ ", "green"), (f"{len(skipped):,} more that completed{span}", "dim")
+        )
 
 
 def _chosen(nodes: list[Node], everything: bool) -> tuple[list[Node], list[Node]]:

@@ -6,14 +6,13 @@ import asyncio
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cadenza.cli import exit_codes
 from cadenza.cli.interrupts import Interrupts
-from cadenza.cli.place import StoreOption
+from cadenza.cli.place import StoreOption, location
 from cadenza.cli.streams import say
 from cadenza.engine.engine import GRACE_S, Engine
 from cadenza.engine.live import Live
@@ -22,14 +21,15 @@ from cadenza.engine.store import Filter
 from cadenza.errors import UsageError
 
 SHOWN = {
-    "started": "▸ started", "resumed": "▸ goes on", "completed": "✓ completed", "failed": "✗ failed", "cancelled": "– cancelled",
-    "parked": "· parked", "blocked": "■ blocked",
+    "started": "▸ started", "resumed": "▸ goes on", "completed": "✓ completed", "failed": "✗ failed",
+    "cancelled": "– cancelled", "parked": "· parked", "blocked": "■ blocked",
 }  # fmt: skip
 STEPS_SHOWN = {"failed": "✗", "retrying": "↻", "unknown": "?", "asked": "?"}
 
 
 def worker(
     targets: Annotated[list[str], typer.Argument(metavar="TARGET…", help="Files or modules that define workflows.")],
+    *,
     slots: Annotated[int, typer.Option("--slots", min=1, help="How many runs are in memory at once.")] = 1_000,
     store: StoreOption = "cadenza.db",
 ) -> None:
@@ -51,7 +51,7 @@ def worker(
         raise UsageError("a worker needs a store that others share; name a file")
 
     async def main(interrupts: Interrupts) -> None:
-        async with Engine.open(Path(store).expanduser(), EngineOptions(adopt_all=True, slots=slots)) as engine:
+        async with Engine.open(location(store), EngineOptions(adopt_all=True, slots=slots)) as engine:
             engine.observe(_print)
             _greet(engine, names, store)
             await interrupts.wait()
@@ -69,7 +69,8 @@ def _greet(engine: Engine, names: list[str], store: str) -> None:
     waiting = engine.runs(Filter(("ready", "waiting", "blocked", "running"), limit=1_000))
     unknown = sorted({row.workflow for row in waiting} - workflows.keys())
     if unknown:
-        say(f"warning: this worker does not know {', '.join(unknown[:5])}; their runs will block here. Name their files too.", "yellow")
+        strange = ", ".join(unknown[:5])
+        say(f"warning: this worker does not know {strange}: their runs will block. Name their files too.", "yellow")
 
 
 async def _drain(engine: Engine) -> None:
@@ -89,7 +90,10 @@ def _print(live: Live) -> None:
     if live.kind == "run":
         mark = SHOWN.get(live.state)
         if mark is not None:
-            _line(f"{live.run_id}  {mark}  {live.name.rpartition(':')[2]}", live.detail if live.state == "blocked" else None)
+            _line(
+                f"{live.run_id}  {mark}  {live.name.rpartition(':')[2]}",
+                live.detail if live.state == "blocked" else None,
+            )
     elif live.state in STEPS_SHOWN:
         what = "asks" if live.state == "asked" else live.state
         detail = live.name if live.state == "asked" else live.detail

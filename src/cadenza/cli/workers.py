@@ -34,7 +34,8 @@ async def say_who_goes_on(engine: Engine, run_id: str, store: str) -> None:
     """After a run was sent something: say whether a worker takes it up, and else what to do."""
     row = engine.find(run_id)
     if row.status == "blocked":
-        say(f"Run {row.run_id} is blocked; it takes this when it goes on, after: cadenza resume {row.root}{store_flag(store)}")
+        how = f"cadenza resume {row.root}{store_flag(store)}"
+        say(f"Run {row.run_id} is blocked; it takes this when it goes on, after: {how}")
         return
     if living(engine):
         until_s = time.monotonic() + TAKEN_WITHIN_S
