@@ -96,7 +96,7 @@ def adapter(annotation: Any) -> Any:
 
 
 def encode(value: Any, annotation: Any, what: str, bytes_max: int = PAYLOAD_BYTES_MAX) -> bytes:
-    """``value`` as JSON bytes.
+    """``value`` as JSON bytes; a set that is declared as nothing else becomes a sorted list.
 
     Args:
         annotation: the type it is declared as; ``Any`` for plain JSON.
@@ -107,6 +107,8 @@ def encode(value: Any, annotation: Any, what: str, bytes_max: int = PAYLOAD_BYTE
         NotSerialisable: names the path to the part that cannot be written.
         PayloadTooLarge: over ``bytes_max``.
     """
+    if annotation is Any and _holds_set(value):
+        value = _sets_sorted(value)
     return codec_of(annotation).encode(value, what, bytes_max)
 
 
@@ -160,6 +162,33 @@ def _ordered(value: Any) -> Any:
         return _ordered(value.model_dump())
     if dataclasses.is_dataclass(value):
         return {each.name: _ordered(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    return value
+
+
+def _holds_set(value: Any, depth: int = 0) -> bool:
+    kind = type(value)
+    if kind in _PLAIN or depth > 20:
+        return False
+    if kind is dict:
+        return any(_holds_set(each, depth + 1) for each in value.values())
+    if kind is list or kind is tuple:
+        return any(_holds_set(each, depth + 1) for each in value)
+    return isinstance(value, set | frozenset) or _holds_set(getattr(value, "__dict__", None), depth + 1)
+
+
+def _sets_sorted(value: Any) -> Any:
+    """Plain data in which no order is left to the hash seed."""
+    if isinstance(value, set | frozenset):
+        members = [_sets_sorted(each) for each in cast("set[Any]", value)]
+        return sorted(members, key=lambda each: _canonical(_ordered(each)))
+    if isinstance(value, dict):
+        return {key: _sets_sorted(each) for key, each in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_sets_sorted(each) for each in cast("list[Any]", value)]
+    if hasattr(value, "model_dump"):
+        return _sets_sorted(value.model_dump())
+    if dataclasses.is_dataclass(value):
+        return {each.name: _sets_sorted(getattr(value, each.name)) for each in dataclasses.fields(value)}
     return value
 
 

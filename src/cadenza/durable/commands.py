@@ -48,6 +48,7 @@ class SendMessage(msgspec.Struct, frozen=True):
     to: str
     name: str
     value: bytes
+    input_hash: str
 
 
 class OpenTask(msgspec.Struct, frozen=True):
@@ -64,6 +65,7 @@ class StartChild(msgspec.Struct, frozen=True):
     path: str
     name: str
     input: bytes
+    input_hash: str
     run_id: str
     awaited: bool = True
 
@@ -131,10 +133,10 @@ def signature_of(command: Command) -> str:
             return f"step {path} {name} {input_hash}"
         case StartTimer(path=path, fire_at=fire_at):
             return f"timer {path} {fire_at}"
-        case SendMessage(path=path, to=to, name=name, value=value):
-            return f"send {path} {to} {name} {value!r}"
-        case StartChild(path=path, name=name, input=raw):
-            return f"child {path} {name} {raw!r}"
+        case SendMessage(path=path, to=to, name=name, input_hash=input_hash):
+            return f"send {path} {to} {name} {input_hash}"
+        case StartChild(path=path, name=name, input_hash=input_hash):
+            return f"child {path} {name} {input_hash}"
         case Finish(ending=ending):
             return f"finish {type(ending).__name__}"
         case RecordPatch(id=id):

@@ -144,8 +144,9 @@ class Context:
         """Put a message in another run's inbox, once. Raises StepError at the await if there is no such run."""
         _check_label("message", name)
         raw = codec.encode(value, Any, f"the message {name!r}")
+        hashed = codec.fingerprint(value, f"the message {name!r}")
         path = current_branch.get().leaf(f"@send:{name}")
-        return self._machine.issue(commands.SendMessage(path, run_id, name, raw), delivery.sent)
+        return self._machine.issue(commands.SendMessage(path, run_id, name, raw, hashed), delivery.sent)
 
     # --- child runs -----------------------------------------------------------------------------------------------
 
@@ -175,7 +176,8 @@ class Context:
         path = current_branch.get().leaf(f"@run:{child.label}")
         key = idempotency_key(machine.run_id, machine.generation, path)
         run_id = f"{machine.run_id}.{codec.fingerprint(key, 'the path')[:8]}"
-        command = commands.StartChild(path, child.name, child.encode_input(input), run_id, awaited)
+        hashed = codec.fingerprint(input, f"the input of {child.label}")
+        command = commands.StartChild(path, child.name, child.encode_input(input), hashed, run_id, awaited)
         return machine.wait_child(command, delivery.child(child.output_type))
 
     # --- undo, cancellation, versions -----------------------------------------------------------------------------

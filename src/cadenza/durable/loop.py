@@ -25,7 +25,7 @@ from cadenza.durable.path import current_branch
 from cadenza.errors import Evicted, SideEffect, Stalled, WorkflowBug
 
 CALLBACKS_MAX = 1_000_000
-EVICTION_ROUNDS_MAX = 1_000
+EVICTION_ROUNDS_MAX = 200
 MICROSECONDS = 1_000_000
 
 
