@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import socket
 import urllib.parse
 from typing import Any
@@ -106,7 +107,8 @@ def found_sync(*_: Any) -> Done | NotDone:
 
 @step(effect="read")
 async def quote(run: str) -> str:
-    return f"{run}/quote"
+    """Another price each time: what is done with one must not be done before it is on disk (the read barrier)."""
+    return f"price {random.randrange(1_000_000)}"
 
 
 @step(retry=RETRY)
@@ -178,6 +180,12 @@ async def postman(run: str) -> str:
     return await mail(run)
 
 
+@step
+async def risk(run: str) -> str:
+    """Is refused the first time that the world is asked, and is not retried."""
+    return await act("idempotent", run, "risk")
+
+
 @step(retry=RETRY)
 async def assistant(run: str) -> list[str]:
     """A loop of model requests and tool calls, two of them at a time."""
@@ -207,8 +215,8 @@ async def parcel(ctx: Context, run: str) -> str:
 @workflow
 async def order(ctx: Context, run: str) -> list[Any]:
     """Succeeds."""
-    result: list[Any] = [await ctx.step(quote, run)]
-    result += await asyncio.gather(ctx.step(reserve, run, "a"), ctx.step(reserve_sync, run, "b"))
+    price = await ctx.step(quote, run)
+    result = [price, *await asyncio.gather(ctx.step(reserve, run, price), ctx.step(reserve_sync, run, "b"))]
     result.append(await ctx.step(pay, run))
     said, sent = await asyncio.gather(ctx.step(assistant, run), ctx.run(parcel, run))
     return [*result, *said, sent, await ctx.step(ship, run, 0)]
@@ -222,6 +230,14 @@ async def trip(ctx: Context, run: str) -> None:
     ctx.compensate(reserve, run, "apology")
     await ctx.step(book, run, "guide")
     await ctx.step(fail, run)
+
+
+@workflow
+async def gamble(ctx: Context, run: str) -> str:
+    """Fails, or succeeds if it was killed at the right moment; is undone in the first case only."""
+    await ctx.step(book, run, "table")
+    await ctx.step(book_sync, run, "chip")
+    return await ctx.step(risk, run)
 
 
 @workflow
@@ -305,22 +321,21 @@ async def wait_then_pay(ctx: Context, run: str) -> str:
 # --- what must have happened ------------------------------------------------------------------------------------------
 
 
-def results(run: str, by: str) -> dict[str, Any]:
+def results(run: str, by: str, price: str) -> dict[str, Any]:
     """The right result of each workflow for a run of this name; ``by`` is who answers its questions."""
     said = ["model 0", "model 1", "look", "mail", "model 2", "model 3"]
-    names = ["quote", "reserve a", "reserve b", "pay", *said, "stamp", "ship 0"]
+    names = [f"reserve {price}", "reserve b", "pay", *said, "stamp", "ship 0"]
     heard = ["reserve echo", by, "ship 0", "go-0", "reserve late 0", by, "ship 1", "go-1", "reserve late 1"]
     return {
-        "order": [f"{run}/{name}" for name in names],
+        "order": [price, *[f"{run}/{name}" for name in names]],
         "patient": [f"{run}/{each}" if " " in each else each for each in heard],
         "trip": f"Boom: {run}",
-        "stay": "cancelled",
+        "gamble": f"{run}/risk",
     }
 
 
 NEEDED = {
     "order": [
-        "reserve a",
         "reserve b",
         "pay",
         *[f"model {turn}" for turn in range(4)],
@@ -331,6 +346,7 @@ NEEDED = {
     ],
     "patient": ["reserve echo", "ship 0", "ship 1", "reserve late 0", "reserve late 1"],
     "trip": ["book flight", "book hotel", "book car", "book guide", "reserve apology"],
+    "gamble": ["book table", "book chip"],
     "stay": [],
 }
 """The effects without which a run cannot have ended as it must; ``stay`` may be cancelled before it did anything."""

@@ -37,7 +37,7 @@ RARE = {
     "in_claim": (1, 2, 3),
     "in_compensation": (1, 2, 3, 5),
 }
-FAMILY = ("order", "trip", "stay", "patient")
+FAMILY = ("order", "trip", "stay", "patient", "gamble")
 ENDED, KILLED, STOPPED = ("exited", 0), ("killed", signal.SIGKILL), ("stopped", signal.SIGSTOP)
 LEASE_S = 1.0
 LONG_LEASE_S = 60.0
@@ -51,6 +51,8 @@ def faulty(effect: Effect, asked: int) -> Manner:
     """A world that refuses, drops and delays some first requests; which ones follows from their names."""
     if asked:
         return "answer"
+    if effect.step == "risk":
+        return "refuse"
     draw = random.Random(effect.value).random()
     return "refuse" if draw < 0.06 else "drop" if draw < 0.12 else "slow" if draw < 0.15 else "answer"
 
