@@ -1,12 +1,13 @@
 """The command: `python -m examples.licence_review`.
 
-Exit codes: 0 all allowed, 1 the review failed, 2 the input is wrong, 3 questions wait for a person, 4 some forbidden,
+Exit codes: 0 all allowed, 1 the review failed, 2 the input is wrong, 3 questions wait for a person, 10 some forbidden,
 130 stopped by Ctrl-C.
 """
 
 import argparse
 import asyncio
 import hashlib
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from .progress import Progress
 from .review import Request, licence_review
 from .terminal import show_summary, show_unused, show_waiting
 
-ALL_ALLOWED, FAILED, BAD_INPUT, WAITS, SOME_FORBIDDEN, STOPPED = 0, 1, 2, 3, 4, 130
+ALL_ALLOWED, FAILED, BAD_INPUT, WAITS, SOME_FORBIDDEN, STOPPED = 0, 1, 2, 3, 10, 130
+STORE = os.environ.get("CADENZA_STORE", "cadenza.db")  # as the cadenza command has it
 POLICY = Path(__file__).with_name("policy.yaml")
 
 
@@ -66,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--policy", type=Path, default=POLICY, help="policy file (default: policy.yaml of this example)")
     made.add_argument("--out", type=Path, default=Path("licence-review"), help="folder of the reports")
-    made.add_argument("--store", default="cadenza.db", help="database that remembers the run")
+    made.add_argument("--store", default=STORE, help="database that remembers the run (default: cadenza.db)")
     made.add_argument("--yes", action="store_true", help="allow every package that needs review")
     made.add_argument(
         "--answer-file", type=Path, help="YAML, one line a package: 'PACKAGE: allow' or 'PACKAGE: forbid'"
@@ -100,7 +102,7 @@ def review(job: Job, people: People, console: Console) -> int:
     if isinstance(result, list) and (answers := people.answers(result)):
         result = asyncio.run(advance(replace(job, fresh=False), answers, None, console))
     if isinstance(result, list):
-        show_waiting(result, console)
+        show_waiting(result, job.store, console)
     else:
         show_summary(result, console)
     show_unused(people.unused, console)

@@ -4,7 +4,8 @@ Each is a plain function that `@agent` makes durable: its answer is journaled, a
 instead of computed again. All of them block (they read files and compare texts), so they are ordinary `def`
 functions, which the engine runs in threads.
 
-Every answer is signed with the process that gave it. The report counts by these signatures what was replayed.
+Every answer about a package is signed with the process that gave it. The report counts by these signatures what was
+replayed.
 """
 
 import os
@@ -27,7 +28,7 @@ PROCESS = f"{os.getpid()}@{time.time_ns() // 1_000_000}"  # the process id may c
     skills=[Skill("list-distributions", tags=("python", "inventory"))],
 )
 def collector(site: str) -> Collection:
-    return replace(collect(site), done_by=PROCESS)
+    return collect(site)
 
 
 @agent(

@@ -44,7 +44,6 @@ class Package:
 class Collection:
     site: str
     packages: list[Package]
-    done_by: str = ""
 
 
 class EnvironmentNotFound(Exception):
@@ -113,7 +112,8 @@ def _read_package(folder: Path) -> Package:
     try:
         metadata = distribution.metadata
         fields = {field: [str(value) for value in metadata.get_all(field, [])] for field in FIELDS}
-        name, version = metadata["Name"] or name, metadata["Version"] or version
+        name = next(iter(metadata.get_all("Name", [])), name)
+        version = next(iter(metadata.get_all("Version", [])), version)
         documents = _documents(folder, distribution)
     except (OSError, TypeError, ValueError) as error:  # a torn or half-removed installation
         return Package(name, version, site, {}, [], problem=f"{folder.name} cannot be read: {error}")

@@ -49,7 +49,7 @@ def _evidence(outcome: Outcome) -> list[str]:
     ]
     if outcome.answer:
         comment = f": {_plain(outcome.answer.comment)}" if outcome.answer.comment else ""
-        lines.append(f"- A person was asked: {outcome.answer.choice}, {_plain(outcome.decided_by)}{comment}")
+        lines.append(f"- Review: {outcome.answer.choice}, {_plain(outcome.decided_by)}{comment}")
     return [*lines, "", "<details><summary>Documents</summary>", "", *_documents(outcome), "", "</details>"]
 
 

@@ -37,7 +37,7 @@ class Outcome:
     def decided_by(self) -> str:
         if self.answer is None:
             return f"policy, line {self.decision.line}" if self.decision.line else "policy, built-in default"
-        return self.answer.by or "a person"
+        return f"by {self.answer.by or 'a person'}"
 
     @property
     def unread(self) -> int:
@@ -64,7 +64,7 @@ class Review:
     outcomes: list[Outcome]
 
     def attention_first(self) -> list[Outcome]:
-        """Forbidden packages, then those that a person decided, then the others; alphabetical among themselves."""
+        """Forbidden packages, then those that needed review, then the others; alphabetical among themselves."""
         return sorted(self.outcomes, key=lambda o: (o.allowed, o.answer is None, o.package.name.lower()))
 
     def licences(self) -> Counter[str]:
@@ -96,5 +96,5 @@ class Summary:
     origins: dict[Origin, int]  # replayed, continued, new: how many packages
     replay: str  # the same as a sentence
     files: list[str]
-    attention: list[Row] = field(default_factory=list[Row])  # forbidden, or decided by a person
+    attention: list[Row] = field(default_factory=list[Row])  # forbidden, or needed a person's review
     licences: dict[str, int] = field(default_factory=dict[str, int])  # how many packages each concerns

@@ -42,7 +42,7 @@ def _attention(outcomes: list[Outcome]) -> str:
     if not outcomes:
         return ""
     packages = "\n".join(_package(outcome) for outcome in outcomes)
-    return f'<h2>Forbidden, or decided by a person</h2>\n<div class="list">\n{packages}\n</div>'
+    return f'<h2>Forbidden, or needed review</h2>\n<div class="list">\n{packages}\n</div>'
 
 
 def _package(outcome: Outcome) -> str:
@@ -79,7 +79,7 @@ def _trail(outcome: Outcome) -> str:
         rows.insert(0, ("collector", "cannot be read", outcome.package.problem, ""))
     if outcome.answer:
         comment = outcome.answer.comment or "no comment"
-        rows.append(("a person", outcome.answer.choice, f"{outcome.decided_by}; {comment}", ' class="asked"'))
+        rows.append(("review", outcome.answer.choice, f"{outcome.decided_by}; {comment}", ' class="asked"'))
     cells = (
         f'<dt>{name}</dt><dd{style}><p><b>{escape(answer)}</b></p><p class="soft">{escape(why)}</p></dd>'
         for name, answer, why, style in rows

@@ -66,9 +66,9 @@ class People:
             choice = self._choices.get(_spelled(question.package))
             try:
                 if choice is not None:
-                    answers[question.path] = Answer(choice=choice, by=f"by {self._source}")
+                    answers[question.path] = Answer(choice=choice, by=self._source)
                 elif self._yes:
-                    answers[question.path] = Answer(choice="allow", by="by --yes")
+                    answers[question.path] = Answer(choice="allow", by="--yes")
                 elif self._console.is_terminal and sys.stdin.isatty():
                     choice = self._ask(question, f"{number} of {len(questions)}")
                     if choice != LATER:

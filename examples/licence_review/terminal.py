@@ -1,5 +1,7 @@
 """What the terminal shows at the end: the summary, or what waits for a person and how to answer."""
 
+import os
+import shlex
 from collections.abc import Iterable
 
 from rich import box
@@ -11,7 +13,7 @@ from .outcome import Summary
 from .people import Question
 
 
-def show_waiting(questions: list[Question], console: Console) -> None:
+def show_waiting(questions: list[Question], store: str, console: Console) -> None:
     table = Table(Column("package", no_wrap=True), "licence", "why a person is asked", box=box.SIMPLE_HEAD)
     for question in questions:
         details = question.details
@@ -21,7 +23,10 @@ def show_waiting(questions: list[Question], console: Console) -> None:
     console.print(table)
     console.print(f"Write allow or forbid for each into a file, for example answers.yaml:\n\n{lines}\n", markup=False)
     console.print("and run the same command with --answer-file answers.yaml, or with --yes to allow all of them.")
-    console.print(f"Or answer one at a time: cadenza answer {questions[0].run_id}", soft_wrap=True)
+    place = f" --store {shlex.quote(store)}" if store != os.environ.get("CADENZA_STORE", "cadenza.db") else ""
+    first = questions[0]
+    console.print("Or answer one at a time, for example:")
+    console.print(f"  cadenza answer {first.run_id} {first.path} --choice allow{place}", soft_wrap=True, markup=False)
 
 
 def show_summary(summary: Summary, console: Console) -> None:
@@ -35,7 +40,7 @@ def show_summary(summary: Summary, console: Console) -> None:
     console.print("Licences: " + ", ".join(f"{count}×{licence}" for licence, count in summary.licences.items()))
     forbidden = f"[{'red' if summary.forbidden else 'green'}]{summary.forbidden} forbidden[/]"
     counts = f"{summary.packages} packages, {summary.documents} documents"
-    console.print(f"[bold]{counts}: {forbidden}, {summary.asked} decided by a person.[/bold]")
+    console.print(f"[bold]{counts}: {forbidden}, {summary.asked} needed review.[/bold]")
     console.print(summary.replay)
     for file in summary.files:
         console.print(f"  {file}", soft_wrap=True, markup=False)

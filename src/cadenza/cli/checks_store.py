@@ -53,7 +53,7 @@ def _file(path: Path, *, quick: bool) -> Iterator[Check]:
         if quick:
             return
         begin_s = time.perf_counter()
-        problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+        problems = [" ".join(str(row[0]).split())[:200] for row in connection.execute("PRAGMA quick_check(5)")]
         connection.close()
     except apsw.Error as error:
         yield Check(

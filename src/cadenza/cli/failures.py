@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import cadenza
 from cadenza.cli import exit_codes
+from cadenza.durable.events import AnyEvent, StepFailed
 from cadenza.errors import (
     CadenzaError,
     DuplicateRun,
@@ -87,22 +88,18 @@ def report(error: CadenzaError) -> int:
 
 
 def own_trace(error: BaseException) -> str:
-    """The traceback of ``error`` without frames of the import system or of Cadenza."""
+    """The traceback of ``error`` and its causes, without frames of the import system or of Cadenza."""
     import traceback
 
-    trace = _first_own(error.__traceback__)
-    shown = traceback.TracebackException(type(error), error, trace, compact=True, limit=-8)
-    lines = "".join(shown.format()).rstrip().splitlines()
+    shown: traceback.TracebackException | None = traceback.TracebackException(type(error), error, error.__traceback__)
+    first = shown
+    while shown is not None:
+        shown.stack[:] = [frame for frame in shown.stack if not _is_foreign(frame.filename)]
+        shown = shown.__cause__ or shown.__context__
+    lines = "".join(first.format()).rstrip().splitlines()
     if len(lines) > TRACE_LINES:
         lines = [*lines[:6], "  …", *lines[-(TRACE_LINES - 7) :]]
     return "\n".join(lines)
-
-
-def _first_own(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from its first frame that is the user's on."""
-    while trace is not None and _is_foreign(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    return trace
 
 
 def _is_foreign(file: str) -> bool:
@@ -118,6 +115,15 @@ def failure_text(failure: Failure) -> str:
         lines += _own_lines(each.trace)
         each = each.cause
     return "\n".join(lines)
+
+
+def raised_in_step(journal: Iterable[AnyEvent], failure: Failure) -> StepFailed | None:
+    """The step's end in which a run's failure began: a run that fails by a StepError has its own lines only."""
+    found: StepFailed | None = None
+    for event in journal:
+        if isinstance(event, StepFailed) and event.failure.trace and str(event.failure) in failure.message:
+            found = event
+    return found
 
 
 def _own_lines(trace: str) -> list[str]:

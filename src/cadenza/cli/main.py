@@ -103,7 +103,7 @@ def _check_encoding(arguments: list[str]) -> None:
 def _bug() -> int:
     import traceback
 
-    traceback.print_exc()
+    traceback.print_exc(limit=-6)
     sys.stderr.write("\nThis is a bug in Cadenza. No accepted work is lost. Please report it with the lines above.\n")
     return exit_codes.BUG
 

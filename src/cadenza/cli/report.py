@@ -9,7 +9,7 @@ from typing import Any
 
 from cadenza.cli import exit_codes
 from cadenza.cli.board import Board, seconds
-from cadenza.cli.failures import failure_text
+from cadenza.cli.failures import failure_text, raised_in_step
 from cadenza.cli.follow import Outcome
 from cadenza.cli.place import MEMORY, family, store_flag
 from cadenza.cli.questions import Question, how_to_answer, open_questions
@@ -35,12 +35,16 @@ def report_end(
     took = seconds(time.time_ns() // 1_000 - began)
     match last:
         case events.RunCompleted(value=value):
-            say(f"✓ completed in {took}: {board.summary()}", "green")
+            before = row.ended_at < began
+            say("✓ it had completed before" if before else f"✓ completed in {took}: {board.summary()}", "green")
             if value != b"null":
                 print_json(json.loads(value))
         case events.RunFailed(failure=failure):
-            say(f"✗ run {row.run_id} failed after {took}: {board.summary()}", "bold red")
+            how = "had failed before" if row.ended_at < began else f"failed after {took}: {board.summary()}"
+            say(f"✗ run {row.run_id} {how}", "bold red")
             say(failure_text(failure))
+            if (inner := raised_in_step(engine.store.events(row.no, row.first_seq), failure)) is not None:
+                say(f"in {inner.path}: {failure_text(inner.failure)}")
             _look_at(row, store)
         case events.RunCancelled(reason=reason):
             say(f"– run {row.run_id} was cancelled" + (f": {reason}" if reason else ""), "bold red")

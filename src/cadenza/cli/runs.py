@@ -17,6 +17,8 @@ from cadenza.engine.store import Filter, RunRow
 from cadenza.errors import UnknownName
 
 STATUSES = ("pending", "ready", "running", "waiting", "blocked", "completed", "failed", "cancelled")
+NARROW = 100
+WIDTHS_MAX = {"id": 28, "workflow": 40}
 STYLES = {
     "completed": "green", "failed": "red", "cancelled": "dim", "blocked": "bold red", "waiting": "magenta",
     "running": "cyan", "stranded": "yellow",
@@ -92,39 +94,47 @@ def as_dict(row: RunRow, alive: set[str]) -> dict[str, Any]:
 
 
 def _print(found: list[RunRow], hidden: int, more: bool, alive: set[str], store: str) -> None:
-    from rich import box
-    from rich.table import Table
-
     if not found:
         say("No runs." if not hidden else "No runs but children: --children lists them.")
         return
     now = time.time_ns() // 1_000
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
-    table.add_column("run", no_wrap=True)
-    if any(row.business_id for row in found):
-        table.add_column("id", no_wrap=True, max_width=28, overflow="ellipsis")
-    table.add_column("workflow", no_wrap=True, max_width=36, overflow="ellipsis")
-    table.add_column("status", no_wrap=True)
-    table.add_column("began", no_wrap=True)
-    table.add_column("took", no_wrap=True, justify="right")
-    details = any(row.detail for row in found)
-    if details:
-        table.add_column("detail", no_wrap=True, overflow="ellipsis", ratio=1)
+    columns: dict[str, list[str]] = {
+        "run": [row.run_id for row in found],
+        "id": [row.business_id for row in found],
+        "workflow": [row.workflow for row in found],
+        "status": [status_of(row, alive) for row in found],
+        "began": [f"{seconds(now - row.created_at)} ago" for row in found],
+        "took": [seconds((row.ended_at or now) - row.created_at) for row in found],
+        "detail": [" ".join(row.detail.split()) for row in found],
+    }
+    _print_table({name: cells for name, cells in columns.items() if any(cells)})
+    _print_notes(found, hidden, more, alive, store)
+
+
+def _print_table(columns: dict[str, list[str]]) -> None:
+    """Columns as wide as they need to be, as far as the terminal is; the detail has what is left."""
     from rich.text import Text
 
-    for row in found:
-        status = status_of(row, alive)
-        cells = [Text(row.run_id)]
-        if len(table.columns) - details == 6:
-            cells.append(Text(row.business_id))
-        took = seconds((row.ended_at or now) - row.created_at)
-        began = f"{seconds(now - row.created_at)} ago"
-        cells += [Text(row.workflow), Text(status, STYLES.get(status, "")), Text(began), Text(took)]
-        if details:
-            cells.append(Text(" ".join(row.detail.split())))
-        table.add_row(*cells)
-    out().print(table)
-    _print_notes(found, hidden, more, alive, store)
+    console = out()
+    if console.width < NARROW:
+        columns.pop("began", None)
+    widths = {name: max(len(name), *map(len, cells)) for name, cells in columns.items()}
+    for name, width_max in WIDTHS_MAX.items():
+        if name in widths:
+            widths[name] = min(widths[name], width_max // (2 if console.width < NARROW else 1))
+    if "detail" in widths:
+        used = sum(width + 2 for name, width in widths.items() if name != "detail")
+        widths["detail"] = max(10, console.width - used)
+    console.print(
+        Text("  ".join(f"{name:<{width}}" for name, width in widths.items()).rstrip(), "bold dim"), no_wrap=True
+    )
+    for cells in zip(*columns.values(), strict=True):
+        line = Text()
+        for (name, width), cell in zip(widths.items(), cells, strict=True):
+            shown = cell if len(cell) <= width else f"{cell[: width - 1]}…"
+            line.append(f"{shown:>{width}}  " if name == "took" else f"{shown:<{width}}  ", STYLES.get(cell, ""))
+        line.rstrip()
+        console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _print_notes(found: list[RunRow], hidden: int, more: bool, alive: set[str], store: str) -> None:

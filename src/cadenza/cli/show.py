@@ -114,7 +114,7 @@ def _print_body(history: History, timeline: bool, everything: bool) -> None:
 
 
 def _print_end(history: History, questions: list[Question], store: str) -> None:
-    from cadenza.cli.failures import failure_text
+    from cadenza.cli.failures import failure_text, raised_in_step
 
     console, row = out(), history.row
     if history.result and history.result != b"null":
@@ -123,6 +123,8 @@ def _print_end(history: History, questions: list[Question], store: str) -> None:
     if history.failure is not None:
         console.print("failure", style="bold red")
         console.print(failure_text(history.failure), soft_wrap=True)
+        if (inner := raised_in_step(history.events, history.failure)) is not None:
+            console.print(f"in {inner.path}: {failure_text(inner.failure)}", soft_wrap=True)
     if history.reason:
         console.print(f"reason: {history.reason}", soft_wrap=True)
     if row.status == "blocked":

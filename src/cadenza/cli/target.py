@@ -38,7 +38,7 @@ def find_workflow(target: str) -> Workflow:
 
 def load(place: str) -> ModuleType:
     """Import a file or a module by name. Raises UnknownName, UsageError, UserCodeError."""
-    if place.endswith(".py") or "/" in place:
+    if place.endswith(".py") or "/" in place or (Path(place).is_dir() and not Path(place, "__init__.py").exists()):
         return _load_file(place)
     here = str(Path.cwd())
     if here not in sys.path:
@@ -84,8 +84,8 @@ def read_input(text: str | None, workflow: Workflow) -> Any:
     if text is None:
         if workflow.takes_input and not _may_be_none(workflow):
             raise UsageError(
-                f"the workflow {workflow.label} needs an input of type {_type_name(workflow.input_type)}. "
-                "Give it as JSON, as @file.json, or as - to read it from standard input."
+                f"the workflow {workflow.label} needs an input of type {_type_name(workflow.input_type)}: as JSON, as "
+                f"@file.json, or as - to read it from standard input. For example: {shlex.quote(_example(workflow))}"
             )
         return None
     raw, source = _text(text, "the input")
@@ -145,6 +145,38 @@ def _may_be_none(workflow: Workflow) -> bool:
 
 def _type_name(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _example(workflow: Workflow) -> str:
+    """JSON of the right shape."""
+    from cadenza.durable import codec
+
+    try:
+        schema: dict[str, Any] = codec.adapter(workflow.input_type).json_schema()
+    except Exception:  # a type that validates and has no schema
+        return "null"
+    return json.dumps(_sample(schema, schema.get("$defs", {}), 0))
+
+
+def _sample(schema: dict[str, Any], named: dict[str, Any], depth: int) -> Any:
+    if "$ref" in schema and depth < 8:
+        return _sample(named.get(schema["$ref"].rpartition("/")[2], {}), named, depth + 1)
+    for key in ("examples", "enum"):
+        if schema.get(key):
+            return schema[key][0]
+    if "const" in schema or "default" in schema:
+        return schema.get("const", schema.get("default"))
+    for key in ("anyOf", "oneOf", "allOf"):
+        if schema.get(key):
+            return _sample(schema[key][0], named, depth + 1)
+    match schema.get("type"):
+        case "object":
+            fields, required = schema.get("properties", {}), schema.get("required", [])
+            return {name: _sample(each, named, depth + 1) for name, each in fields.items() if name in required}
+        case "array":
+            return [_sample(schema["items"], named, depth + 1)] if schema.get("items") and depth < 8 else []
+        case kind:
+            return {"string": "text", "integer": 1, "number": 1.0, "boolean": True}.get(str(kind))
 
 
 # --- modules ----------------------------------------------------------------------------------------------------------

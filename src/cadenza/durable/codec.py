@@ -166,7 +166,7 @@ def _ordered(value: Any) -> Any:
 
 
 def _holds_set(value: Any, depth: int = 0) -> bool:
-    kind = type(value)
+    kind: type[Any] = type(value)
     if kind in _PLAIN or depth > 20:
         return False
     if kind is dict:
@@ -210,7 +210,7 @@ def _unserialisable(value: Any, path: str = "value", depth: int = 0) -> tuple[st
     """The path to the first part that is not JSON, and its type's name."""
     from pydantic_core import PydanticSerializationError, to_json
 
-    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    kind = _kind(value)
     if depth >= 40:
         return path, f"{kind} nested without end"
     children: list[tuple[str, Any]] = []
@@ -229,6 +229,10 @@ def _unserialisable(value: Any, path: str = "value", depth: int = 0) -> tuple[st
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             return _unserialisable(child, child_path, depth + 1)
     return path, kind
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 _canonical = msgspec.json.Encoder(enc_hook=_plain, order="deterministic").encode

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import Any, ClassVar
 
+from cadenza.durable import codec
 from cadenza.errors import SideEffect
 
 IN_A_STEP = "do this in a step and await ctx.step(...)"
@@ -57,6 +58,7 @@ def install() -> None:
     global _installed
     if not _installed:
         _installed = True
+        codec.codec_of(Any)  # pydantic reads its plugins from files when it builds the first one
         sys.addaudithook(_hook)
 
 

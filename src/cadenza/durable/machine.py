@@ -95,7 +95,7 @@ class Machine:
         journal = list(journal)
         self.patches.expect(event.id for event in journal if isinstance(event, events.Patched))
         self.settled = frozenset(each.path for each in journal if isinstance(each, STEP_ENDS))
-        last = len(journal) - 1
+        last = max(index for index, event in enumerate(journal) if not isinstance(event, events.Patched))
         for index, event in enumerate(journal):
             self.replaying = index < last
             self.apply(event)

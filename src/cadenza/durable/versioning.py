@@ -12,7 +12,7 @@ class Patches:
     """Decides ``patched(id)``, the same way in every replay.
 
     New code is taken if the journal says so, or if the run has not been here before: that is, if no event is left to
-    replay. The first decision for an id holds for the generation.
+    replay, other decisions of the same activation apart. The first decision for an id holds for the generation.
     """
 
     def __init__(self) -> None:

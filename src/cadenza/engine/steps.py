@@ -32,8 +32,8 @@ class Journal(Protocol):
 class Run(Protocol):
     """What a running step needs of its run."""
 
-    journal: Journal
-
+    @property
+    def journal(self) -> Journal: ...
     def still_owner(self, *, strict: bool) -> bool: ...
     def progress(self, path: str, name: str, detail: Any) -> None: ...
     def now(self) -> int: ...
@@ -215,7 +215,12 @@ class Attempt:
         silent = asyncio.timeout(heartbeat_s)
         loop = asyncio.get_running_loop()
         if heartbeat_s is not None:
-            self._scope.on_heartbeat = lambda: silent.reschedule(loop.time() + heartbeat_s)
+
+            def beat() -> None:
+                if not silent.expired():  # else it comes too late
+                    silent.reschedule(loop.time() + heartbeat_s)
+
+            self._scope.on_heartbeat = beat
         total = asyncio.timeout(timeout_s)
         try:
             async with total, silent:

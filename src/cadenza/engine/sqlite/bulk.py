@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import apsw
 import msgspec
 
 from cadenza.durable.events import encode_event, payload_bytes
+from cadenza.engine.sqlite.database import Connection
 from cadenza.engine.sqlite.sql import queries
 from cadenza.engine.store import BLOB_BYTES_MIN, SEQ_BITS, Append, Operation
 
@@ -26,7 +26,7 @@ Row = tuple[int, bytes]
 class BulkAppends:
     """Carries out what it can of a batch, inside of the writer's transaction, in any order: none of it is acknowledged yet."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._execute: Any = connection.execute
         self._sql = queries()
         self._insert = "INSERT INTO journal (id, event) VALUES "

@@ -52,8 +52,8 @@ class Writer:
         self._path = path
         self._connection = connect(path, writer=True)
         self._connection.set_wal_hook(self._after_commit)
-        patience = patient()
-        self._connection.set_busy_handler(lambda tries: not self._here and patience(tries))
+        self._patience = patient()
+        self._connection.set_busy_handler(self._wait)
         self._operations = Operations(self._connection)
         self._bulk = BulkAppends(self._connection)
         with errors_of(path):
@@ -194,6 +194,10 @@ class Writer:
             return [(None, problem)] * len(batch)
         finally:
             self._turnstile.leave()
+
+    def _wait(self, tries: int) -> bool:
+        """Whether to wait for another program's lock: never on the loop's thread."""
+        return not self._here and self._patience(tries)
 
     def _after_commit(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         """SQLite says how long the WAL is. A checkpoint takes many milliseconds, so the writer's thread makes it."""

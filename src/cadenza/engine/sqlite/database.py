@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -22,11 +23,13 @@ from cadenza.errors import (
     StoreVersion,
 )
 
+Connection = Any
+"""``apsw.Connection``, whose annotations name types that Python 3.11 does not have."""
 BUSY_S_MAX = 30.0
 CHECKPOINT_PAGES = 4_000
 
 
-def connect(path: Path, *, writer: bool) -> apsw.Connection:
+def connect(path: Path, *, writer: bool) -> Connection:
     """A connection with our pragmas. The file is created and migrated by the writer.
 
     Raises:
@@ -37,13 +40,13 @@ def connect(path: Path, *, writer: bool) -> apsw.Connection:
     with errors_of(path):
         if writer:
             _check_place(path)
-        connection = apsw.Connection(str(path))
+        connection: Connection = apsw.Connection(str(path))
         connection.set_busy_handler(patient())
         if writer:
             if connection.readonly("main"):
                 raise StoreUnavailable(str(path), READ_ONLY, WRITABLE)
             _check_owner(connection, path)  # before anything is written
-        if connection.pragma("journal_mode", "wal") != "wal":
+        if not _keeps_log(connection):
             raise StoreUnavailable(str(path), "it cannot keep a write-ahead log here", "Put it on a local disk.")
         connection.pragma("synchronous", "full")
         connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES if writer else 0)
@@ -60,7 +63,20 @@ def _check_place(path: Path) -> None:
         raise StoreUnavailable(where, "its folder does not exist", f"Create it: mkdir -p {path.parent}")
 
 
-def _migrate(connection: apsw.Connection, path: Path) -> None:
+def _keeps_log(connection: Connection) -> bool:
+    """Whether the file has a write-ahead log now. Processes that open a new file at once may be in each other's way
+    here, and SQLite does not call the busy handler then."""
+    wait, tries = patient(), 0
+    while True:
+        try:
+            return connection.pragma("journal_mode", "wal") == "wal"
+        except apsw.BusyError:
+            if not wait(tries):
+                raise
+            tries += 1
+
+
+def _migrate(connection: Connection, path: Path) -> None:
     scripts = migrations()
     if _version(connection) == len(scripts):
         return
@@ -77,7 +93,7 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
             connection.execute("ROLLBACK")
 
 
-def _check_owner(connection: apsw.Connection, path: Path) -> None:
+def _check_owner(connection: Connection, path: Path) -> None:
     """Refuse what is not ours, or newer than we are. Nothing is written. Raises StoreVersion."""
     tables = next(iter(connection.execute("SELECT count(*) FROM sqlite_schema")))[0]
     application = int(str(connection.pragma("application_id")))  # read last: both are set by one commit, maybe meanwhile
@@ -94,7 +110,7 @@ def _check_owner(connection: apsw.Connection, path: Path) -> None:
         )
 
 
-def _version(connection: apsw.Connection) -> int:
+def _version(connection: Connection) -> int:
     return int(str(connection.pragma("user_version")))
 
 
@@ -113,7 +129,7 @@ def patient() -> Callable[[int], bool]:
 
 
 @contextmanager
-def errors_of(path: Path) -> Iterator[None]:
+def errors_of(path: Path) -> Generator[None]:
     """Turns what SQLite and the operating system report into errors of ours."""
     try:
         yield

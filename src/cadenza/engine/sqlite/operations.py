@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-import apsw
 import msgspec
 
 from cadenza.durable.events import PAYLOAD_FIELDS, AnyEvent, CancelRequested, ChildEnded, RunCancelled, encode_event
 from cadenza.engine import store
 from cadenza.engine.failpoint import failpoint
+from cadenza.engine.sqlite.database import Connection
 from cadenza.engine.sqlite.sql import queries
 from cadenza.engine.store import BLOB_BYTES_MIN, ENDED, INBOX_MAX, SEQ_BITS, RunRow
 from cadenza.errors import DuplicateRun, Fenced, InboxFull, UnknownName, UsageError
@@ -22,7 +22,7 @@ SEQ_MASK = (1 << SEQ_BITS) - 1
 class Operations:
     """Carries out operations on a connection that is inside of a transaction."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._execute: Callable[..., Any] = connection.cursor().execute
         self._connection = connection
         self._sql = queries()
