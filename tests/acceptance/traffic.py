@@ -126,7 +126,7 @@ async def talk(ctx: Context, number: int) -> list[Any]:
 @workflow
 async def family(ctx: Context, number: int) -> list[Any]:
     ctx.start(nap, number)
-    return await asyncio.gather(ctx.run(order, number), ctx.run(nap, number))
+    return list(await asyncio.gather(ctx.run(order, number), ctx.run(nap, number)))
 
 
 @workflow

@@ -1,6 +1,6 @@
 """A process that writes batches to a SQLite store until it is killed; see test_torn_batches.py.
 
-Usage: python -m tests.conformance.batch_writer FILE one|many
+Usage: python -m tests.conformance.batch_writer FILE one|many [inline]
 """
 
 import sys
@@ -68,14 +68,14 @@ def one_of_each(client: Client) -> list[Operation[Any]]:
     ]
 
 
-def write_one(path: Path) -> None:
-    with sqlite(path) as client:
+def write_one(path: Path, inline: bool) -> None:
+    with sqlite(path, inline=inline) as client:
         client.batch(one_of_each(client))
 
 
-def write_many(path: Path) -> None:
+def write_many(path: Path, inline: bool) -> None:
     """Batch after batch, one event to each of the runs; the number of each batch is told when it is on disk."""
-    with sqlite(path) as client:
+    with sqlite(path, inline=inline) as client:
         rows = [client.row(f"many{number}") for number in range(RUNS)]
         number = len(client.store.events(rows[0].no))
         while True:
@@ -87,4 +87,4 @@ def write_many(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"one": write_one, "many": write_many}[sys.argv[2]](Path(sys.argv[1]))
+    {"one": write_one, "many": write_many}[sys.argv[2]](Path(sys.argv[1]), "inline" in sys.argv)

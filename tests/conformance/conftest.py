@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.stores import Client, Stores
+from tests.conformance.stores import KINDS, Client, Stores
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=KINDS)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
     made = Stores(request.param, tmp_path)
     yield made

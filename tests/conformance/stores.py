@@ -1,7 +1,4 @@
-"""Drives a store from a test, one operation after the other, and shows all that can be read of it.
-
-The same driver serves both stores: operations are submitted inline, so that results come back without a loop.
-"""
+"""Drives a store from a test, one operation or one batch after the other, and shows all that can be read of it."""
 
 import asyncio
 import threading
@@ -33,6 +30,7 @@ from cadenza.engine.store import (
 )
 
 R = TypeVar("R")
+Settled = tuple[Any, Exception | None]
 SECOND = 1_000_000
 NOW = 1_000 * SECOND
 PATIENCE_S = 60.0
@@ -40,10 +38,16 @@ EVERYTHING = Filter(limit=1_000_000)
 
 
 class Client:
-    """One client of a store. ``lock`` keeps the clients of a memory store, which has no lock of its own, apart."""
+    """One client of a store, with a loop of its own.
 
-    def __init__(self, store: Store, lock: AbstractContextManager[Any] | None = None) -> None:
-        self.store, self._lock = store, lock or nullcontext()
+    Args:
+        inline: submit so that results come on the thread that has written, instead of on the loop. With SQLite the
+            writer's thread carries out what is inline, and mostly the loop's thread what is not.
+        lock: keeps the clients of a memory store, which has no lock of its own, apart.
+    """
+
+    def __init__(self, store: Store, inline: bool = False, lock: AbstractContextManager[Any] | None = None) -> None:
+        self.store, self.inline, self._lock = store, inline, lock or nullcontext()
         self.loop = asyncio.new_event_loop()
         store.open(self.loop)
 
@@ -51,12 +55,16 @@ class Client:
         """Carry out one operation. Raises what it is refused with."""
         return _unwrap(self.batch([operation])[0])
 
-    def batch(self, operations: Sequence[Operation[Any]]) -> list[tuple[Any, Exception | None]]:
-        """Carry out several operations in one transaction: (result, error) of each, in the order in which they settled.
+    def batch(self, operations: Sequence[Operation[Any]], inline: bool | None = None) -> list[Settled]:
+        """Carry out several operations in one transaction: what became of each, in the order in which they settled."""
+        with self._lock:
+            if self.inline if inline is None else inline:
+                return self._batch_inline(operations)
+            return self.loop.run_until_complete(self._batch_on_the_loop(operations))
 
-        They are queued while the writer is busy with telling of another one, so that it finds all of them together.
-        """
-        settled: list[tuple[Any, Exception | None]] = []
+    def _batch_inline(self, operations: Sequence[Operation[Any]]) -> list[Settled]:
+        """They are queued while the writer is busy with telling of another one, so that it finds them all together."""
+        settled: list[Settled] = []
         done = threading.Event()
 
         def tell(result: Any, error: Exception | None) -> None:
@@ -69,9 +77,24 @@ class Client:
             for operation in operations:
                 self.store.submit(operation, tell, inline=True)
 
-        with self._lock:
-            self.store.submit(Unblock("nobody", NOW), queue, inline=True)
-            assert done.wait(PATIENCE_S), f"the store has not settled {operations}"
+        self.store.submit(Unblock("nobody", NOW), queue, inline=True)
+        assert done.wait(PATIENCE_S), f"the store has not settled {operations}"
+        return settled
+
+    async def _batch_on_the_loop(self, operations: Sequence[Operation[Any]]) -> list[Settled]:
+        """They are submitted in one turn of the loop."""
+        settled: list[Settled] = []
+        done = asyncio.Event()
+
+        def tell(result: Any, error: Exception | None) -> None:
+            settled.append((result, error))
+            if len(settled) == len(operations):
+                done.set()
+
+        for operation in operations:
+            self.store.submit(operation, tell)
+        async with asyncio.timeout(PATIENCE_S):
+            await done.wait()
         return settled
 
     def close(self) -> None:
@@ -146,8 +169,10 @@ class Stores:
         self._open: list[Client] = []
 
     def client(self) -> Client:
-        memory = self.kind == "memory"
-        client = Client(self._memory, self._lock) if memory else Client(SQLiteStore(self.path))
+        if self.kind == "memory":
+            client = Client(self._memory, inline=True, lock=self._lock)
+        else:
+            client = Client(SQLiteStore(self.path), inline=self.kind == "sqlite, inline")
         self._open.append(client)
         return client
 
@@ -161,10 +186,13 @@ class Stores:
         self._open.clear()
 
 
+KINDS = ("memory", "sqlite", "sqlite, inline")
+
+
 @contextmanager
-def sqlite(path: Path) -> Iterator[Client]:
+def sqlite(path: Path, *, inline: bool = False) -> Iterator[Client]:
     """A client of a SQLite store, for a while."""
-    client = Client(SQLiteStore(path))
+    client = Client(SQLiteStore(path), inline)
     try:
         yield client
     finally:
@@ -199,7 +227,7 @@ def task(run_id: str = "r1", path: str = "@ask#1", asked_at: int = NOW) -> OpenT
     return OpenTaskRow(run_id, path, b'{"title":"?"}', asked_at)
 
 
-def _unwrap(settled: tuple[Any, Exception | None]) -> Any:
+def _unwrap(settled: Settled) -> Any:
     result, error = settled
     if error is not None:
         raise error

@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[2]
 KILLS = 30 if os.environ.get("CADENZA_DEEP") else 8
 
 
-def writer(path: Path, mode: str, failpoint: str = "") -> subprocess.Popen[str]:
+def writer(path: Path, *mode: str, failpoint: str = "") -> subprocess.Popen[str]:
     """Starts tests/conformance/batch_writer.py."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.conformance.batch_writer", str(path), mode],
+        [sys.executable, "-m", "tests.conformance.batch_writer", str(path), *mode],
         cwd=ROOT,
         env=os.environ | {"CADENZA_FAILPOINT": failpoint},
         stdout=subprocess.PIPE,
@@ -57,10 +57,15 @@ def dump_of(path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("failpoint", "survives"), [("in_claim:1", False), ("before_commit:2", False), ("after_commit:2", True)]
+    ("failpoint", "survives"), [("in_claim", False), ("before_commit", False), ("after_commit", True)]
 )
-def test_batch_of_a_killed_writer_is_there_whole_or_not_at_all(prepared: Path, failpoint: str, survives: bool) -> None:
-    """The first commit is that which gathers the batch (see Client.batch); the second is the batch."""
+@pytest.mark.parametrize("thread", ["loop", "inline"])
+def test_batch_of_a_killed_writer_is_there_whole_or_not_at_all(
+    prepared: Path, failpoint: str, survives: bool, thread: str
+) -> None:
+    """Inline, the first commit is that which gathers the batch (see Client.batch), and the second is the batch."""
+    if thread == "inline" and failpoint != "in_claim":
+        failpoint += ":2"
     before = dump_of(prepared)
     twin = shutil.copy(prepared, prepared.with_name("twin.db"))
     with sqlite(Path(twin)) as client:
@@ -68,7 +73,7 @@ def test_batch_of_a_killed_writer_is_there_whole_or_not_at_all(prepared: Path, f
         assert [error is None for _, error in settled].count(False) == 1  # the append that comes too late
         everything = dump(client.store)
     assert everything["runs"] != before["runs"]
-    with writer(prepared, "one", failpoint) as process:
+    with writer(prepared, "one", thread, failpoint=failpoint) as process:
         assert process.wait(60) == -signal.SIGKILL
     assert dump_of(prepared) == (everything if survives else before)
     assert intact(prepared)
@@ -77,8 +82,8 @@ def test_batch_of_a_killed_writer_is_there_whole_or_not_at_all(prepared: Path, f
 def test_what_was_told_is_there_and_batches_are_whole_whenever_the_writer_dies(prepared: Path) -> None:
     chance = random.Random(7)
     told = 1
-    for _ in range(KILLS):
-        with writer(prepared, "many") as process:
+    for number in range(KILLS):
+        with writer(prepared, "many", "inline" if number % 2 else "loop") as process:
             assert process.stdout is not None
             told = int(process.stdout.readline())
             time.sleep(chance.uniform(0.0, 0.05))
@@ -94,7 +99,7 @@ def test_what_was_told_is_there_and_batches_are_whole_whenever_the_writer_dies(p
 
 def test_store_that_was_killed_is_opened_by_many_at_once(prepared: Path) -> None:
     """The first to come recovers the log; the others wait for it."""
-    with writer(prepared, "one", "after_commit:2") as process:
+    with writer(prepared, "one", failpoint="after_commit") as process:
         process.wait(60)
     clients = [Client(SQLiteStore(prepared)) for _ in range(4)]
     assert len({str(dump(client.store)) for client in clients}) == 1
