@@ -166,7 +166,7 @@ def _ordered(value: Any) -> Any:
 
 
 def _holds_set(value: Any, depth: int = 0) -> bool:
-    kind: type[Any] = type(value)
+    kind = cast("type[Any]", type(value))
     if kind in _PLAIN or depth > 20:
         return False
     if kind is dict:

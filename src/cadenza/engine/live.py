@@ -1,4 +1,7 @@
-"""The live feed: what happens now, for those who watch. May be lost, is never needed; the journal is the truth."""
+"""The live feed: what happens now, for those who watch. May be lost, is never needed; the journal is the truth.
+
+A step is told as completed when it has returned; it counts when its outcome is on disk, a moment later.
+"""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Runner:
         if self.watched:
             for event in journal:
                 if isinstance(event, events.StepCompleted):
-                    self.tell(event.path, "step", event.name.rpartition(":")[2].rpartition(".")[2], "replayed")
+                    self.tell(event.path, "step", event.path.rpartition("/")[2].partition("#")[0], "replayed")
         self.env.watchdog.guard(machine, lambda: machine.replay(journal))
 
     # --- the journal ----------------------------------------------------------------------------------------------
