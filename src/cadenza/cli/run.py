@@ -17,7 +17,7 @@ from cadenza.cli.streams import say
 from cadenza.engine.engine import Engine
 from cadenza.engine.options import EngineOptions
 from cadenza.engine.store import RunRow
-from cadenza.errors import UnknownName, UsageError
+from cadenza.errors import StoreError, UnknownName, UsageError
 
 VerifyOption = Annotated[
     bool,
@@ -117,7 +117,7 @@ async def go_on(engine: Engine, row: RunRow) -> None:
 
 def _drive(begin: Any, store: str, target: str, *, verify: bool, as_json: bool) -> int:
     """Open the store, begin, follow, report; returns the exit code. Raises CadenzaError."""
-    log_to_terminal()
+    log_to_terminal(ends=True)
 
     async def main(interrupts: Interrupts) -> int:
         from cadenza.cli.follow import Follower
@@ -143,16 +143,24 @@ def _drive(begin: Any, store: str, target: str, *, verify: bool, as_json: bool) 
 
 
 class _Remarks(logging.Handler):
-    """The engine's warnings, one line each, above the picture."""
+    """The engine's warnings, one line each, above the picture; none twice in a row."""
+
+    def __init__(self, *, ends: bool) -> None:
+        super().__init__(logging.WARNING)
+        self._ends, self._last = ends, ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        style = "red" if record.levelno >= logging.ERROR else "yellow"
-        say(f"{record.levelname.lower()}: {record.getMessage()}", style)
+        if self._ends and isinstance(record.args, tuple) and any(isinstance(each, StoreError) for each in record.args):
+            return  # the command ends with it
+        message = record.getMessage()
+        if message != self._last:
+            self._last = message
+            style = "red" if record.levelno >= logging.ERROR else "yellow"
+            say(f"{record.levelname.lower()}: {message}", style)
 
 
-def log_to_terminal() -> None:
-    """Show what the engine logs, from warnings up."""
+def log_to_terminal(*, ends: bool) -> None:
+    """Show what the engine logs, from warnings up; ``ends`` if an error of the store ends the command."""
     logger = logging.getLogger("cadenza")
-    if not any(isinstance(each, _Remarks) for each in logger.handlers):
-        logger.addHandler(_Remarks(logging.WARNING))
-        logger.propagate = False
+    logger.addHandler(_Remarks(ends=ends))
+    logger.propagate = False

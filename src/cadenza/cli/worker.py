@@ -40,7 +40,7 @@ def worker(
     from cadenza.cli.run import log_to_terminal
     from cadenza.cli.target import load, workflows_of
 
-    log_to_terminal()
+    log_to_terminal(ends=False)
     names: list[str] = []
     for target in targets:
         place = target.rpartition(":")[0] if ":" in target else target
