@@ -90,6 +90,7 @@ class Writer:
             self._hand_over()
             self._queue.put(None)
             self._thread.join()
+        self._loop = None  # whoever submits now is being cancelled: it waits for ever, and nothing is written
         self._turnstile.close()
         self._connection.close()
 
