@@ -8,6 +8,7 @@ interpreter does by itself (imports, source lines for a traceback, logging) is l
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import sysconfig
 from pathlib import PurePath
@@ -60,6 +61,23 @@ def install() -> None:
         _installed = True
         codec.codec_of(Any)  # pydantic reads its plugins from files when it builds the first one
         sys.addaudithook(_hook)
+        if sys.version_info < (3, 12):
+            _report("threading", "_start_new_thread", "_thread.start_new_thread")
+        if sys.version_info < (3, 13):
+            _report("time", "sleep", "time.sleep")
+
+
+def _report(module: str, function: str, event: str) -> None:
+    """Make an older Python report a call as newer ones do by themselves."""
+    owner = sys.modules[module]
+    original = getattr(owner, function)
+
+    @functools.wraps(original)
+    def reported(*args: Any, **kwargs: Any) -> Any:
+        sys.audit(event, *args)
+        return original(*args, **kwargs)
+
+    setattr(owner, function, reported)
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:

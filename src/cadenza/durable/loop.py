@@ -127,7 +127,11 @@ class DurableLoop(DeterministicLoop):
     def create_task(
         self, coro: Any, *, name: str | None = None, context: Variables | None = None, **_: Any
     ) -> DurableTask:
-        _refuse_caller(_WAIT_FOR | _AS_COMPLETED)
+        try:
+            _refuse_caller(_WAIT_FOR | _AS_COMPLETED)
+        except SideEffect:
+            coro.close()  # it will never run, and nobody need be told
+            raise
         if not asyncio.iscoroutine(coro):
             coro = _awaited(coro)  # group.create_task(ctx.step(...)) is what people write
         variables = context.copy() if context is not None else copy_context()
