@@ -54,6 +54,11 @@ def best(results: Results, workload: str, kind: str, guarantees: Sequence[str] =
     return pick(found, key=lambda key: statistics.median(results.values[workload][key]), default=None)
 
 
+def limits(results: Results, workload: str) -> list[Key]:
+    """The limits of this workload; the first is the one that targets mean."""
+    return [key for key, values in results.values.get(workload, {}).items() if key.kind == "limit" and values]
+
+
 def ratio(results: Results, workload: str, over: Key, under: Key) -> float:
     """Median over the rounds of `over` divided by `under` in the same round."""
     values = results.values[workload]
@@ -63,7 +68,8 @@ def ratio(results: Results, workload: str, over: Key, under: Key) -> float:
 def verdicts(results: Results) -> list[Verdict]:
     """Every target whose workload was measured, in the order in which they were set."""
     judged = [
-        _times_limit(results, "W1", 0.65),
+        _times_limit(results, "W1", 0.65, "the one-insert-a-commit limit", 0),
+        _times_limit(results, "W1", 0.65, "that limit with a long log (the stricter measure)", 1),
         _times_peer(results, "W1", 3, "LangGraph, best durable mode", (ON_DISK,)),
         _times_peer(results, "W1p", 4, "LangGraph without durability", (NONE,)),
         _times_peer(results, "W2", 20, "LangGraph durable", (AT_THE_END, ON_DISK)),
@@ -93,9 +99,10 @@ def as_json(results: Results) -> dict[str, object]:
     return document
 
 
-def _times_limit(results: Results, workload: str, share: float) -> Verdict | None:
-    cadenza, limit = best(results, workload, "cadenza"), best(results, workload, "limit")
-    target = f"{workload} ≥ {share:.0%} of the one-insert-a-commit limit"
+def _times_limit(results: Results, workload: str, share: float, of_what: str, index: int) -> Verdict | None:
+    cadenza, found = best(results, workload, "cadenza"), limits(results, workload)
+    limit = found[index] if index < len(found) else None
+    target = f"{workload} ≥ {share:.0%} of {of_what}"
     return _judge(results, workload, target, cadenza, limit, share, lambda value: f"{value:.0%}")
 
 

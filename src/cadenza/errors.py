@@ -197,7 +197,8 @@ class JournalFull(WorkflowBug):
 
     def __str__(self) -> str:
         return (
-            f"the journal holds {self.what}, its bound. Call ctx.continue_as_new(state) in the workflow's loop, or raise "
+            f"the journal holds {self.what}, its bound. Call ctx.continue_as_new(state) in the workflow's loop, or "
+            "raise "
             "journal_events_max / journal_bytes_max in EngineOptions; then resume the run. Nothing was lost."
         )
 
@@ -331,7 +332,9 @@ class StoreUnavailable(StoreError):
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 return cls(where, READ_ONLY, WRITABLE)
             case _:
-                return cls(where, (error.strerror or str(error)).lower(), "Check the path and the disk, then start again.")
+                return cls(
+                    where, (error.strerror or str(error)).lower(), "Check the path and the disk, then start again."
+                )
 
     def __str__(self) -> str:
         return f"{self.where}: {self.problem}. Nothing that was accepted is lost. {self.hint}"

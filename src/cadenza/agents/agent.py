@@ -92,7 +92,9 @@ def agent(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
             raise DefinitionError(f"{step.name}: an agent takes one input, not {len(step.parameters.parameters)}")
         other = agents.get(step.label)
         if other is not None and other.step.name != step.name:
-            raise DefinitionError(f"{step.name}: the agent name {step.label!r} belongs to {other.step.name}. Give name=…")
+            raise DefinitionError(
+                f"{step.name}: the agent name {step.label!r} belongs to {other.step.name}. Give name=…"
+            )
         card_fields["skills"] = tuple(card_fields.get("skills", ()))
         if not card_fields.get("description"):
             card_fields["description"] = (function.__doc__ or "").strip().partition("\n")[0]
@@ -117,7 +119,9 @@ class CallByName:
     def call(self, ctx: Context, agent: Any, input: Any) -> Awaitable[Any]:
         found = find_agent(agent) if isinstance(agent, str) else agent
         if not isinstance(found, Agent):
-            raise DefinitionError(f"{found!r} is not an agent. Decorate the function with @agent, or give an agent's name")
+            raise DefinitionError(
+                f"{found!r} is not an agent. Decorate the function with @agent, or give an agent's name"
+            )
         return ctx.step(cast("Agent[..., Any]", found).step, input)
 
 

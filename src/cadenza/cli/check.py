@@ -18,9 +18,7 @@ SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist", "ven
 
 
 def check(
-    places: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILES|FOLDERS]…", help="This folder by default.")
-    ] = None,
+    places: Annotated[list[str] | None, typer.Argument(metavar="FILE|FOLDER", help="This folder by default.")] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:

@@ -26,7 +26,8 @@ TEMPLATES = ("README.md", "pyproject.toml")
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(help="Where; it is made if it does not exist.", show_default="this folder")
+        Path,
+        typer.Argument(metavar="FOLDER", help="Where; it is made if need be.", show_default="this folder"),
     ] = Path(),
 ) -> None:
     """Make a project that runs: agents, a workflow with a question to a person, a test. Nothing is overwritten."""

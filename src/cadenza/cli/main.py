@@ -12,31 +12,35 @@ import typer
 from cadenza.cli import check, doctor, exit_codes, init, people, run, runs, show, worker
 from cadenza.errors import CadenzaError, UsageError
 
-EXIT_CODES = "\n".join(
-    ["[bold]Exit codes[/bold]", *(f"[cyan]{code:>3}[/cyan]  {text}" for code, text in exit_codes.TABLE)]
-)
-STORE_HELP = "The store is [cyan]cadenza.db[/cyan] in the current folder, or what --store or $CADENZA_STORE names."
+# "\b" keeps the lines of a paragraph as they are.
+EXIT_CODES = "\n".join(["\b", "Exit codes:", *(f"{code:>5}  {text}" for code, text in exit_codes.TABLE)])
+EPILOG = f"""The store is cadenza.db in the current folder, or what --store or $CADENZA_STORE names.
+
+{EXIT_CODES}"""
 
 app = typer.Typer(
     name="cadenza",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    epilog=f"{STORE_HELP}\n\n{EXIT_CODES}",
+    rich_markup_mode=None,  # its help costs a quarter of a second to import
+    epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("init")(init.init)
-app.command("run")(run.run)
-app.command("runs")(runs.runs)
-app.command("show")(show.show)
-app.command("resume")(run.resume)
-app.command("worker")(worker.worker)
-app.command("signal")(people.signal)
-app.command("answer")(people.answer)
-app.command("cancel")(people.cancel)
-app.command("check")(check.check)
-app.command("doctor")(doctor.doctor)
+for name, function, summary in (
+    ("init", init.init, "Make a project that runs."),
+    ("run", run.run, "Start a run and watch it."),
+    ("runs", runs.runs, "List runs."),
+    ("show", show.show, "Show one run: tree, timeline, events, or a page."),
+    ("resume", run.resume, "Go on with a parked or blocked run."),
+    ("worker", worker.worker, "Run whatever is ready."),
+    ("signal", people.signal, "Send a run a message."),
+    ("answer", people.answer, "Answer what a run asks."),
+    ("cancel", people.cancel, "Ask a run to stop, clean up and undo."),
+    ("check", check.check, "Find workflow code that cannot be replayed."),
+    ("doctor", doctor.doctor, "Look over this machine and the store."),
+):
+    app.command(name, short_help=summary)(function)
 
 
 @app.callback(invoke_without_command=True)

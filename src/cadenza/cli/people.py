@@ -24,7 +24,7 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its
 
 def signal(
     run_id: RunArgument,
-    name: Annotated[str, typer.Argument(help="The message's name: ctx.receive(NAME) gets it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The message's name: ctx.receive(NAME) gets it.")],
     value: Annotated[str | None, typer.Argument(metavar="JSON", help="Its value: JSON, @file.json, or -.")] = None,
     *,
     key: Annotated[str, typer.Option("--key", help="Deduplicates: a second message with this key is ignored.")] = "",
@@ -80,8 +80,8 @@ def _say_forced(engine: Engine, row: RunRow) -> None:
 
 
 def answer(
-    run_id: Annotated[str, typer.Argument(metavar="[RUN]", help="A run's id, its beginning, or its business id.")] = "",
-    path: Annotated[str, typer.Argument(help="Which question, if several are open.")] = "",
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or its business id.")] = "",
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Which question, if several are open.")] = "",
     *,
     approve: Annotated[bool | None, typer.Option("--approve/--reject", help="Yes, or no.")] = None,
     choice: Annotated[str, typer.Option("--choice", help="One of the options.")] = "",

@@ -25,13 +25,17 @@ VerifyOption = Annotated[
         "--verify/--no-verify", help="Replay the run when it has ended, to find code that cannot be replayed."
     ),
 ]
+TargetArgument = Annotated[
+    str, typer.Argument(metavar="TARGET", help="FILE.py:WORKFLOW, MODULE:WORKFLOW, or either alone if it has just one.")
+]
+InputArgument = Annotated[
+    str | None, typer.Argument(metavar="INPUT", help="The input: JSON, @file.json, or - for standard input.")
+]
 
 
 def run(
-    target: Annotated[
-        str, typer.Argument(help="file.py:workflow, module:workflow, or either alone if it has just one.")
-    ],
-    input: Annotated[str | None, typer.Argument(help="The input: JSON, @file.json, or - for standard input.")] = None,
+    target: TargetArgument,
+    input: InputArgument = None,
     *,
     id: Annotated[str, typer.Option("--id", help="A business id, unique in the store.")] = "",
     on_conflict: Annotated[
@@ -45,7 +49,8 @@ def run(
 ) -> None:
     """Start a run and watch it. Ctrl-C parks it; its result goes to standard output.
 
-    [bold]cadenza run workflows.py:triage @ticket.json[/bold]
+    \b
+    cadenza run workflows.py:triage @ticket.json
     """
     from cadenza.cli.target import find_workflow, read_input
 
@@ -69,7 +74,7 @@ def run(
 def resume(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or its business id.")],
     target: Annotated[
-        str, typer.Argument(help="The file or module of its workflow, if it is not in this folder.")
+        str, typer.Argument(metavar="TARGET", help="The file or module of its workflow, if it is not in this folder.")
     ] = "",
     *,
     store: StoreOption = "cadenza.db",

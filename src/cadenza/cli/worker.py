@@ -28,7 +28,7 @@ STEPS_SHOWN = {"failed": "✗", "retrying": "↻", "unknown": "?", "asked": "?"}
 
 
 def worker(
-    targets: Annotated[list[str], typer.Argument(metavar="TARGET…", help="Files or modules that define workflows.")],
+    targets: Annotated[list[str], typer.Argument(metavar="TARGET", help="Files or modules that define workflows.")],
     *,
     slots: Annotated[int, typer.Option("--slots", min=1, help="How many runs are in memory at once.")] = 1_000,
     store: StoreOption = "cadenza.db",

@@ -118,7 +118,8 @@ def decode(raw: bytes, annotation: Any, what: str) -> Any:
 
 
 def coerce(value: Any, annotation: Any, what: str) -> Any:
-    """``value`` as a fresh, validated value of its type, as a step receives it. Raises InputInvalid, NotSerialisable."""
+    """``value`` as a fresh, validated value of its type, as a step receives it. Raises InputInvalid,
+    NotSerialisable."""
     return codec_of(annotation).coerce(value, what)
 
 

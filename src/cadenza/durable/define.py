@@ -69,7 +69,7 @@ class StepOptions(msgspec.Struct, frozen=True):
             raise DefinitionError(f"{name}: reconcile=… is for effect='irreversible' only")
         if self.effect == "irreversible" and self.retry is not None:
             raise DefinitionError(
-                f"{name}: an irreversible step is never retried by the engine. Give reconcile=… to find out what happened"
+                f"{name}: the engine never retries an irreversible step. Give reconcile=… to find out what happened"
             )
         if self.retry is not None and (self.retry.attempts < 1 or self.retry.delay_s < 0):
             raise DefinitionError(f"{name}: Retry needs attempts >= 1 and delay_s >= 0")
@@ -274,9 +274,7 @@ class StepDecorator:
 
         return decorate if fn is None else decorate(fn)
 
-    async def memo(
-        self, key: str, fn: Callable[[], Any], *, effect: Effect = "idempotent", input: Any = None
-    ) -> Any:
+    async def memo(self, key: str, fn: Callable[[], Any], *, effect: Effect = "idempotent", input: Any = None) -> Any:
         """A sub-result of the running step, saved under ``key``; a later attempt gets it back without calling ``fn``.
 
         Args:

@@ -118,9 +118,10 @@ def check_ending(event: events.Terminal, ending: Ending | None, workflow: Workfl
     found = "a run that is still waiting" if ending is None else type(ending).__name__.lower()
     if expected != found:
         raise Nondeterminism(expected, found)
-    if isinstance(event, events.RunCompleted) and isinstance(ending, commands.Completed):
-        if event.value != ending.value and not _equal(event.value, ending.value, workflow):
-            raise Nondeterminism(f"the result {event.value[:200]!r}", f"the result {ending.value[:200]!r}")
+    if not isinstance(event, events.RunCompleted) or not isinstance(ending, commands.Completed):
+        return
+    if event.value != ending.value and not _equal(event.value, ending.value, workflow):
+        raise Nondeterminism(f"the result {event.value[:200]!r}", f"the result {ending.value[:200]!r}")
 
 
 def _equal(one: bytes, other: bytes, workflow: WorkflowFunction[..., Any]) -> bool:

@@ -35,7 +35,8 @@ class Letter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What ``continue_as_new`` takes along besides its input: unread messages, undo stack, children's ends, a cancellation."""
+    """What ``continue_as_new`` takes along besides its input: unread messages, undo stack, children's ends, a
+    cancellation."""
 
     letters: tuple[Letter, ...] = ()
     undo: tuple[Undo, ...] = ()
@@ -284,7 +285,8 @@ RECORDS = (
 )
 RECORD_TYPES = frozenset(RECORDS)
 BEGINNINGS = frozenset({StepIntent, AttemptFailed, OutcomeInDoubt, MemoIntent, TaskOpened, ChildStarted})
-"""Records of what was begun for workflow code and has to be brought to an end: replay checks that the code asks for it."""
+"""Records of what was begun for workflow code and has to be brought to an end: replay checks that the code asks for
+it."""
 TERMINALS = (RunCompleted, RunFailed, RunCancelled, RunContinued)
 
 PAYLOAD_FIELDS: dict[type[Any], str] = {
@@ -297,6 +299,7 @@ PAYLOAD_FIELDS: dict[type[Any], str] = {
     RunContinued: "input",
 }
 """Events whose payload may be large; over 16 kB a store keeps it once, by content hash."""
+
 
 def payload_bytes(event: AnyEvent) -> int:
     """Size of an event's payload."""

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import sys
 import sysconfig
+from functools import cache
 from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import Any, ClassVar
@@ -30,14 +31,36 @@ REFUSED = {
     "urllib.Request": IN_A_STEP,
     **{
         f"os.{call}": IN_A_STEP
-        for call in (
-            "system exec fork forkpty posix_spawn spawn listdir scandir mkdir rmdir remove rename link symlink truncate "
-            "chmod chown kill putenv unsetenv walk chdir"
-        ).split()
+        for call in [
+            "system",
+            "exec",
+            "fork",
+            "forkpty",
+            "posix_spawn",
+            "spawn",
+            "listdir",
+            "scandir",
+            "mkdir",
+            "rmdir",
+            "remove",
+            "rename",
+            "link",
+            "symlink",
+            "truncate",
+            "chmod",
+            "chown",
+            "kill",
+            "putenv",
+            "unsetenv",
+            "walk",
+            "chdir",
+        ]
     },
-    **{f"socket.{call}": IN_A_STEP for call in "__new__ connect bind getaddrinfo gethostbyname sendto".split()},
-    **{f"shutil.{call}": IN_A_STEP for call in "copyfile copytree move rmtree make_archive".split()},
-    **{f"tempfile.{call}": IN_A_STEP for call in "mkstemp mkdtemp".split()},
+    **{
+        f"socket.{call}": IN_A_STEP for call in ["__new__", "connect", "bind", "getaddrinfo", "gethostbyname", "sendto"]
+    },
+    **{f"shutil.{call}": IN_A_STEP for call in ["copyfile", "copytree", "move", "rmtree", "make_archive"]},
+    **{f"tempfile.{call}": IN_A_STEP for call in ["mkstemp", "mkdtemp"]},
 }
 LET_THROUGH = {
     "importlib._bootstrap", "importlib._bootstrap_external", "zipimport",
@@ -45,7 +68,6 @@ LET_THROUGH = {
 }  # fmt: skip
 ENGINE = str(PurePath(__file__).parent.parent)
 STDLIB = (sysconfig.get_paths()["stdlib"], "<frozen")
-_installed = False
 
 
 class DeterministicLoop(asyncio.AbstractEventLoop):
@@ -54,17 +76,15 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     bottom: ClassVar[CodeType | None] = None
 
 
+@cache
 def install() -> None:
     """Add the hook, once a process (it cannot be removed)."""
-    global _installed
-    if not _installed:
-        _installed = True
-        codec.codec_of(Any)  # pydantic reads its plugins from files when it builds the first one
-        sys.addaudithook(_hook)
-        if sys.version_info < (3, 12):
-            _report("threading", "_start_new_thread", "_thread.start_new_thread")
-        if sys.version_info < (3, 13):
-            _report("time", "sleep", "time.sleep")
+    codec.codec_of(Any)  # pydantic reads its plugins from files when it builds the first one
+    sys.addaudithook(_hook)
+    if sys.version_info < (3, 12):
+        _report("threading", "_start_new_thread", "_thread.start_new_thread")
+    if sys.version_info < (3, 13):
+        _report("time", "sleep", "time.sleep")
 
 
 def _report(module: str, function: str, event: str) -> None:

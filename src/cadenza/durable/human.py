@@ -17,7 +17,8 @@ class HumanTask:
 
     Attributes:
         title: one line, shown in lists.
-        kind: ``approve`` (yes or no), ``choose`` (one of ``options``), ``edit`` (a changed ``value``), ``respond`` (free
+        kind: ``approve`` (yes or no), ``choose`` (one of ``options``), ``edit`` (a changed ``value``), ``respond``
+        (free
             text or data). ``resolve`` is the engine's own: did an irreversible effect happen?
         details: what the person needs to decide, as plain data.
         options: the choices of a ``choose`` task.

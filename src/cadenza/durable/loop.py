@@ -158,7 +158,8 @@ class DurableLoop(DeterministicLoop):
             self.bugs.append((cast("DurableTask", task), error))
 
     def raise_unseen_bug(self) -> None:
-        """A bug in a task or callback that nobody has looked at by now stalls the run, like one in the workflow itself."""
+        """A bug in a task or callback that nobody has looked at by now stalls the run, like one in the workflow
+        itself."""
         bugs, self.bugs = self.bugs, []
         for task, bug in bugs:
             if task is None or task._log_traceback:  # pyright: ignore  # asyncio's own mark of "never retrieved"

@@ -6,7 +6,8 @@
     machine.evict()               leave memory: every task is unwound, none can act
 
 Invariants:
-    - Outcomes are delivered one at a time in journal order, with the loop drained between two. Live and replay do the same.
+    - Outcomes are delivered one at a time in journal order, with the loop drained between two. Live and replay do the
+    same.
     - ``open`` holds exactly the commands whose outcome is not delivered yet; after a replay it is what is left to do.
     - An outcome that does not fit the open command of its path raises Nondeterminism, and nothing is written.
     - After ``Finish`` nothing is delivered any more.
@@ -95,7 +96,7 @@ class Machine:
         journal = list(journal)
         self.patches.expect(event.id for event in journal if isinstance(event, events.Patched))
         self.settled = frozenset(each.path for each in journal if isinstance(each, STEP_ENDS))
-        last = max(index for index, event in enumerate(journal) if not isinstance(event, events.Patched))
+        last = len(journal) - 1
         for index, event in enumerate(journal):
             self.replaying = index < last
             self.apply(event)
@@ -109,8 +110,7 @@ class Machine:
                 self._check_begun(event)
             return
         loop = self.loop
-        if event.at > loop.now_us:
-            loop.now_us = event.at
+        loop.now_us = max(loop.now_us, event.at)
         if self._ending is not None and kind not in events.TERMINALS:
             self._settle_late(event)
         elif kind is events.StepCompleted or kind is events.StepFailed:
@@ -199,7 +199,8 @@ class Machine:
             future.deliver(future, event)
 
     def _settle_late(self, event: events.AnyEvent) -> None:
-        """An outcome that was on its way when workflow code ended; the next generation, if there is one, takes it along."""
+        """An outcome that was on its way when workflow code ended; the next generation, if there is one, takes it
+        along."""
         match event:
             case events.MessageReceived(name=name, value=value, sender=sender):
                 self.letters.setdefault(name, deque()).append(events.Letter(name, value, sender))

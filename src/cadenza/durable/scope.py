@@ -44,7 +44,8 @@ class Outside:
         """Nobody watches."""
 
 
-current_scope: ContextVar[Any] = ContextVar("cadenza_scope", default=Outside())
+OUTSIDE = Outside()
+current_scope: ContextVar[Any] = ContextVar("cadenza_scope", default=OUTSIDE)
 
 
 class Done(msgspec.Struct, frozen=True):

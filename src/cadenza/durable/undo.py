@@ -97,4 +97,6 @@ class UndoStack:
             for index, raw in enumerate(entry.arguments)
         )
         hashed = codec.fingerprint([args, {}], f"the arguments of {undo.label}")
-        await self._machine.issue(commands.RunStep(entry.path, undo, args, {}, hashed, entry.key or entry.path), step_outcome)
+        await self._machine.issue(
+            commands.RunStep(entry.path, undo, args, {}, hashed, entry.key or entry.path), step_outcome
+        )

@@ -1,4 +1,5 @@
-"""Edits in place: ``ctx.patched(id)`` tells runs that passed a point on old code from those that have not reached it."""
+"""Edits in place: ``ctx.patched(id)`` tells runs that passed a point on old code from those that have not reached
+it."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ class Patches:
     """Decides ``patched(id)``, the same way in every replay.
 
     New code is taken if the journal says so, or if the run has not been here before: that is, if no event is left to
-    replay, other decisions of the same activation apart. The first decision for an id holds for the generation.
+    replay (what one activation records is one append, so that all of its decisions are there or none). The first
+    decision for an id holds for the generation.
     """
 
     def __init__(self) -> None:

@@ -119,9 +119,7 @@ class Dispatcher:
         runner = self._runner
         machine = runner.machine
         key = idempotency_key(machine.run_id, machine.generation, command.path)
-        letter = events.MessageReceived(
-            at=runner.now(), name=command.name, value=command.value, sender=machine.run_id
-        )
+        letter = events.MessageReceived(at=runner.now(), name=command.name, value=command.value, sender=machine.run_id)
         posting = Posting(command.to, letter, key=key, bounded=True)
 
         def done(row: RunRow | None, error: Exception | None) -> None:
@@ -149,7 +147,7 @@ class Dispatcher:
             self._timers.pop(path)[1].cancel()
         elif path in runner.executions:
             execution = runner.executions.pop(path)
-            if path in runner.ledger.tasks or (entry := runner.ledger.at(path)) is not None and entry.doubt:
+            if path in runner.ledger.tasks or ((entry := runner.ledger.at(path)) is not None and entry.doubt):
                 runner.journal.close_task(path)
             execution.cancel()
         elif path in runner.ledger.tasks:
@@ -172,7 +170,9 @@ class Dispatcher:
         match ending:
             case commands.Completed(value=value):
                 last: events.Terminal = events.RunCompleted(at=now, value=value)
-                told = events.ChildEnded(at=now, path=row.parent_path, run_id=row.run_id, status="completed", value=value)
+                told = events.ChildEnded(
+                    at=now, path=row.parent_path, run_id=row.run_id, status="completed", value=value
+                )
                 change = Change("completed", ended_at=now)
             case commands.Failed(failure=failure):
                 last = events.RunFailed(at=now, failure=failure)

@@ -274,7 +274,9 @@ class Engine:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise UsageError(f"{run_id!r} is the beginning of {len(matches)} runs: {', '.join(m.run_id for m in matches[:5])}")
+            raise UsageError(
+                f"{run_id!r} is the beginning of {len(matches)} runs: {', '.join(m.run_id for m in matches[:5])}"
+            )
         hint = "List them with: cadenza runs"
         raise UnknownName("run", run_id, [each.run_id for each in recent[:50]], hint)
 
@@ -353,14 +355,18 @@ class Engine:
         return [(row, codec.decode(row.task, HumanTask, f"the task at {row.path}")) for row in rows]
 
     async def answer(self, run_id: str, path: str, answer: Answer) -> None:
-        """Answer a question. Raises UnknownName if it is not open (any more), InputInvalid if the answer does not fit."""
+        """Answer a question. Raises UnknownName if it is not open (any more), InputInvalid if the answer does not
+        fit."""
         row = self.find(run_id)
         open_tasks = {task_row.path: (task_row, task) for task_row, task in self.tasks(row.run_id)}
         if path not in open_tasks:
             hint = "It may have been answered already." if open_tasks else "No question of this run is open."
             raise UnknownName("open task", path, open_tasks, hint)
         task_row, task = open_tasks[path]
-        if any(isinstance(each.event, events.TaskAnswered) and each.event.path == path for each in self.store.letters(row.no)):
+        if any(
+            isinstance(each.event, events.TaskAnswered) and each.event.path == path
+            for each in self.store.letters(row.no)
+        ):
             raise UsageError(f"{task.title!r} was answered a moment ago; run {row.run_id} has not read it yet")
         check_answer(task, answer)
         if task.kind == "resolve" and answer.choice == "done" and not task.details["memo"]:

@@ -28,7 +28,8 @@ class Lease(Protocol):
 
 @dataclass(slots=True)
 class Environment:
-    """One per engine. ``nudge`` makes the worker look at the store now; ``roomy`` says whether idle runs may stay a moment."""
+    """One per engine. ``nudge`` makes the worker look at the store now; ``roomy`` says whether idle runs may stay a
+    moment."""
 
     store: Store
     clock: Clock

@@ -1,10 +1,10 @@
 """One call of a step, from the command to its outcome: the effect ledger in action (design.md sections 3 and 4).
 
-    read            runs at once; its outcome is written behind
-    idempotent      waits for the read barrier; its outcome is committed before it is delivered
-    irreversible    its intent is committed, ownership is read anew, then it runs, once; if it is then unknown
-                    whether it happened, the reconcile hook is asked, else a person
-    an undo         as its own effect says, and its intent is committed first in any case
+read            runs at once; its outcome is written behind
+idempotent      waits for the read barrier; its outcome is committed before it is delivered
+irreversible    its intent is committed, ownership is read anew, then it runs, once; if it is then unknown
+                whether it happened, the reconcile hook is asked, else a person
+an undo         as its own effect says, and its intent is committed first in any case
 """
 
 from __future__ import annotations
@@ -61,17 +61,18 @@ class Execution:
 
     def start(self) -> None:
         """Do what the ledger allows for a call that has no outcome, once no thread of this process is at work on it."""
+        entry = self.runner.ledger.at(self.path)
+        if entry is not None and entry.doubt:
+            self.attempt = entry.attempts + 1
+            self._rest()
+            return
         threads = self.runner.env.threads
         thread = threads.at_work(self.key) or threads.at_work(self.command.undo_of)
         if thread is not None:
             self._launch(self._start_after(thread))
             return
-        entry = self.runner.ledger.at(self.path)
         if entry is not None:
             self.attempt = entry.attempts + 1
-            if entry.doubt:
-                self._rest()
-                return
             if entry.intent and self.effect == "irreversible":
                 self._launch(self._find_out(CRASHED))
                 return
@@ -100,13 +101,14 @@ class Execution:
         elif self.effect == "read":
             self._launch(self._run())
         else:
-            self.runner.gate(self.path, self._run_if_owner)
+            self.runner.gate(self.path, lambda: self._launch(self._run_if_owner()))
 
-    def _run_if_owner(self) -> None:
+    async def _run_if_owner(self) -> None:
+        """The check and the step's first line are one callback of the loop: nothing else comes between."""
         failpoint("before_check")
         if self.runner.still_owner(strict=False):
             failpoint("before_effect")
-            self._launch(self._run())
+            await self._run()
 
     async def _run_with_intent(self) -> None:
         entry = self.runner.ledger.at(self.path)
@@ -341,9 +343,7 @@ class Execution:
                 return
         self._resolve(answer.choice, answer.by, raw, answer.comment or "a person said so", letter, memo)
 
-    def _resolve(
-        self, decision: Any, by: str, raw: bytes, reason: str, letter: int = 0, memo: str = ""
-    ) -> None:
+    def _resolve(self, decision: Any, by: str, raw: bytes, reason: str, letter: int = 0, memo: str = "") -> None:
         """Go on with what was found; a finding and the outcome that it decides are one append."""
         runner = self.runner
         event = events.DoubtResolved(at=runner.now(), path=self.path, decision=decision, by=by, memo=memo)
@@ -354,14 +354,13 @@ class Execution:
         if decision == "failed":
             self._fail(CadenzaError(reason), in_doubt=False)
         elif decision == "not_done":
-            self.attempt += 0 if memo else 1
-            self._prepare()
+            self.start()
         elif memo:
             saved = events.MemoSaved(
                 at=runner.now(), path=self.path, key=memo, value=raw, effect="irreversible", input_hash=hashed
             )
             runner.journal.record(saved)
-            self._prepare()
+            self.start()
         else:
             self._complete(raw)
 

@@ -1,6 +1,7 @@
 """The owner's end of a run's journal: numbers events, sends them in appends, and says when they are on disk.
 
-At most one append of a run is on its way; what arrives meanwhile goes into the next one, with everything that belongs to
+At most one append of a run is on its way; what arrives meanwhile goes into the next one, with everything that belongs
+to
 it. After a refused append nothing more is sent: somebody else owns the run, or the store is gone.
 """
 
@@ -9,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-
 from typing import Protocol
 
 from cadenza.durable import events
 from cadenza.durable.ledger import Ledger
 from cadenza.engine.environment import Environment
-from cadenza.engine.store import Append, Change, NewRun, OpenTaskRow, Posting, RunRow
+from cadenza.engine.store import ANY_HEAD, Append, Change, NewRun, OpenTaskRow, Posting, RunRow
 from cadenza.errors import JournalFull
 
 log = logging.getLogger("cadenza")
@@ -52,12 +52,13 @@ class Draft:
 
 
 class JournalWriter:
-    """One run's journal, as long as this process owns the run. ``head`` is the last number given, ``on_disk`` the last safe."""
+    """One run's journal, as long as this process owns the run. ``head`` is the last number given, ``on_disk`` the
+    last safe."""
 
     def __init__(self, env: Environment, row: RunRow, owner: JournalOwner) -> None:
         self.row = row
         self.head = self.on_disk = row.first_seq - 1
-        self.sending = self.closed = self.closing = False
+        self.sending = self.closed = self.closing = self._held = False
         self._env, self._owner = env, owner
         self._draft = Draft()
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -78,6 +79,10 @@ class JournalWriter:
             self.ledger.note(event)
             self._bytes += EVENT_BYTES + events.payload_bytes(event)
         self.head = self.on_disk = self.row.first_seq - 1 + len(journal)
+
+    def unread(self) -> None:
+        """The journal cannot be read: nothing can be added to it, and the run's status can be changed all the same."""
+        self.head = self.on_disk = ANY_HEAD
 
     @property
     def settled(self) -> bool:
@@ -124,9 +129,17 @@ class JournalWriter:
         self._bytes += EVENT_BYTES + events.payload_bytes(event)
         if self.head >= self._seq_half or self._bytes > self._bytes_max:
             self._weigh()
-        if not (self.sending or with_next):
+        if not (self.sending or self._held or with_next):
             self._flush()
         return self.head
+
+    def hold(self) -> None:
+        """What is recorded until ``let_go`` is one append: all of it will be there after a crash, or nothing."""
+        self._held = True
+
+    def let_go(self) -> None:
+        self._held = False
+        self._flush()
 
     def record_behind(self, event: events.AnyEvent) -> None:
         """Append what could be made again; nothing is done after the end."""
@@ -211,5 +224,3 @@ class JournalWriter:
                 future.set_result(None)
         self._owner.committed(operation)
         self._flush()
-
-

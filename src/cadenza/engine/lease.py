@@ -91,7 +91,8 @@ class LeaseKeeper:
         return OwnerRow(self._owner, self._host, os.getpid(), expires_at)
 
     def start(self) -> None:
-        """The first renewal is queued before this returns: no claim can be on disk without the lease that it stands on."""
+        """The first renewal is queued before this returns: no claim can be on disk without the lease that it stands
+        on."""
         self.beat()
         self._thread.start()
 

@@ -1,4 +1,5 @@
-"""A store in memory: the same operations and the same fences as SQLite, without a disk. For tests and for trying things."""
+"""A store in memory: the same operations and the same fences as SQLite, without a disk. For tests and for trying
+things."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import msgspec
 
 from cadenza.durable.events import AnyEvent, CancelRequested, ChildEnded, RunCancelled
 from cadenza.engine import store
-from cadenza.engine.store import ENDED, INBOX_MAX, Filter, Letter, OpenTaskRow, OwnerRow, RunRow
+from cadenza.engine.store import ANY_HEAD, ENDED, INBOX_MAX, Filter, Letter, OpenTaskRow, OwnerRow, RunRow
 from cadenza.errors import DuplicateRun, Fenced, InboxFull, UnknownName, UsageError
 
 replace = msgspec.structs.replace
@@ -107,7 +108,7 @@ class MemoryStore:
         journal = self._journals[operation.no]
         if row.epoch != operation.epoch or not row.owner:
             raise Fenced(row.run_id, operation.epoch, f"the epoch is {row.epoch} now")
-        if len(journal) != operation.head:
+        if operation.head not in (len(journal), ANY_HEAD):
             raise Fenced(row.run_id, operation.epoch, f"the journal ends at {len(journal)}, not at {operation.head}")
         for posting in operation.postings:
             self._refuse_if_full(posting)
@@ -273,7 +274,9 @@ class MemoryStore:
         return found[::-1][: filter.limit]
 
     def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
-        found = [(task.asked_at, no, path, task) for (no, path), task in self._tasks.items() if run_id in ("", task.run_id)]
+        found = [
+            (task.asked_at, no, path, task) for (no, path), task in self._tasks.items() if run_id in ("", task.run_id)
+        ]
         return [task for *_, task in sorted(found, key=lambda each: each[:3])]
 
     def mail(self, owner: str) -> list[int]:

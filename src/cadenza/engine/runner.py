@@ -29,7 +29,17 @@ from cadenza.engine.failpoint import failpoint
 from cadenza.engine.journal import JournalWriter
 from cadenza.engine.live import State
 from cadenza.engine.store import Append, Change, Letter, Posting, RunRow
-from cadenza.errors import CadenzaError, Evicted, Fenced, JournalFull, Nondeterminism, StoreError, UnknownName, WorkflowBug
+from cadenza.errors import (
+    CadenzaError,
+    Evicted,
+    Fenced,
+    JournalFull,
+    Nondeterminism,
+    StoreCorrupt,
+    StoreError,
+    UnknownName,
+    WorkflowBug,
+)
 
 log = logging.getLogger("cadenza")
 End = Literal["parked", "ended", "blocked", "released", "lost", "broken"]
@@ -75,7 +85,8 @@ class Runner:
     # --- begin ----------------------------------------------------------------------------------------------------
 
     def begin(self, journal: list[events.AnyEvent] | None = None) -> None:
-        """Load and replay the journal, then do what is left to do. ``journal`` spares the load of a run just created."""
+        """Load and replay the journal, then do what is left to do. ``journal`` spares the load of a run just
+        created."""
         fresh = journal is not None
         self.tell("", "run", self.row.workflow, "started" if self.row.epoch <= 1 else "resumed")
         try:
@@ -83,15 +94,19 @@ class Runner:
             if journal is None:
                 journal = self.env.store.events(self.row.no, self.row.first_seq)
             self._replay(Machine(workflow, [] if self.env.options.verify_replay else None), journal)
-        except (WorkflowBug, UnknownName) as bug:
-            if journal is not None:
+        except (WorkflowBug, UnknownName, StoreCorrupt) as bug:
+            if journal is None:
+                self.journal.unread()
+            else:
                 self.journal.loaded(journal)
             self.block(bug)
             return
         except CadenzaError as error:
             self._close("broken", error)
             return
+        self.journal.hold()
         self.dispatcher.resume(self.machine.take_commands())
+        self.journal.let_go()
         if not fresh:
             self.take_letters()
         self._deliver()
@@ -156,6 +171,7 @@ class Runner:
             return
         self._delivering = True
         machine, queue, journal = self.machine, self._undelivered, self.journal
+        journal.hold()
         try:
             while queue and self._bug is None:
                 seq, event, behind = queue[0]
@@ -170,6 +186,7 @@ class Runner:
             self.block(bug)
         finally:
             self._delivering = False
+            journal.let_go()
         if self._bug is not None or machine.finished:
             self.settle_soon()
 
@@ -220,6 +237,9 @@ class Runner:
             return
         try:
             letters = self.env.store.letters(self.row.no)
+        except StoreCorrupt as error:
+            self.block(error)
+            return
         except StoreError as error:
             self._close("broken", error)
             return
@@ -284,9 +304,7 @@ class Runner:
         self.env.loop.call_later(linger_s, self.settle)
         return True
 
-    def _leave(
-        self, end: End, change: Change, *last: events.AnyEvent, posting: Posting | None = None
-    ) -> None:
+    def _leave(self, end: End, change: Change, *last: events.AnyEvent, posting: Posting | None = None) -> None:
         self._end = end
         self.last, self.detail = (last[0] if last else None), change.detail
         self.journal.leave(change, posting, last)

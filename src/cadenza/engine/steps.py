@@ -67,7 +67,8 @@ class StepScope:
             self.flights.remove(task)
 
     async def stop(self) -> None:
-        """No memo outlives its attempt (a failing ``gather`` leaves its others running), or the next would do it again."""
+        """No memo outlives its attempt (a failing ``gather`` leaves its others running), or the next would do it
+        again."""
         own = asyncio.current_task()
         left = {task for task in self.flights if task is not None and task is not own}
         for task in left:
@@ -89,9 +90,7 @@ class StepScope:
         if key in entry.memo_intents:
             raise OutcomeUnknown(path, key, "the process ended between the intent and the outcome")
         if effect == "irreversible":
-            await self._run.journal.commit(
-                events.MemoIntent(at=self._run.now(), path=path, key=key, input_hash=hashed)
-            )
+            await self._run.journal.commit(events.MemoIntent(at=self._run.now(), path=path, key=key, input_hash=hashed))
             failpoint("after_memo_intent")
         if effect != "read" and not self._run.still_owner(strict=effect == "irreversible"):
             raise asyncio.CancelledError
@@ -100,9 +99,7 @@ class StepScope:
             value = await value
         failpoint("after_memo_effect")
         raw = codec.encode(value, Any, what)
-        event = events.MemoSaved(
-            at=self._run.now(), path=path, key=key, value=raw, effect=effect, input_hash=hashed
-        )
+        event = events.MemoSaved(at=self._run.now(), path=path, key=key, value=raw, effect=effect, input_hash=hashed)
         if effect == "read":
             self._run.journal.record_behind(event)
         else:
@@ -116,13 +113,14 @@ class StepScope:
             raise Nondeterminism(
                 f"the memo {key!r} at {path} with input {memos[key].input_hash}",
                 f"the same memo with input {hashed}",
-                "A finished sub-result stronger than read would be thrown away. Deploy the old code again, or use a new key.",
+                "A sub-result stronger than read would be thrown away. Deploy the old code again or take a new key.",
             )
         self._run.journal.record_behind(events.MemosDiscarded(at=self._run.now(), path=path, key=key))
 
 
 class Threads:
-    """Where sync steps run. A thread cannot be stopped: after a time limit it is waited for before a retry (rule 13)."""
+    """Where sync steps run. A thread cannot be stopped: after a time limit it is waited for before a retry (rule
+    13)."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -164,14 +162,16 @@ class Threads:
 
 
 class Attempt:
-    """One attempt. ``await attempt.run()`` gives the encoded result; ``leftover`` is a thread that outlived its limit."""
+    """One attempt. ``await attempt.run()`` gives the encoded result; ``leftover`` is a thread that outlived its
+    limit."""
 
     def __init__(self, command: commands.RunStep, scope: StepScope, threads: Threads, args: Any) -> None:
         self._command, self._scope, self._threads, self._args = command, scope, threads, args
         self.leftover: asyncio.Future[Any] | None = None
 
     async def run(self) -> bytes:
-        """Raises what the function raises; StepTimeout; InputInvalid, NotSerialisable, PayloadTooLarge for its result."""
+        """Raises what the function raises; StepTimeout; InputInvalid, NotSerialisable, PayloadTooLarge for its
+        result."""
         current_scope.set(self._scope)  # in the task's own variables: there is nothing to reset
         step = self._command.step
         settings = step.settings

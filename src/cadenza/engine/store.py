@@ -1,10 +1,12 @@
-"""Store: where runs live. Writes are operations, data that a store carries out in one transaction each; reads are calls.
+"""Store: where runs live. Writes are operations, data that a store carries out in one transaction each; reads are
+calls.
 
 The commit and fencing protocol (ADR 0004):
 
     - Claiming a run bumps its ``epoch``. An ``Append`` carries (epoch, head); if either is not what the store has, the
       operation fails with Fenced, alone, and nothing of it is written.
-    - Whatever belongs together is one operation: events, consumed letters, posted letters, child runs, open tasks and the
+    - Whatever belongs together is one operation: events, consumed letters, posted letters, child runs, open tasks and
+    the
       run's new status.
     - Only a run's owner appends to its journal; everybody else posts to its inbox.
     - ``done`` is called after the operation is durable, in the order of submission.
@@ -26,8 +28,11 @@ Conflict = Literal["reject", "join", "replace"]
 ENDED = ("completed", "failed", "cancelled")
 INBOX_MAX = 10_000
 BLOB_BYTES_MIN = 16_384
+ANY_HEAD = -1
 SEQ_BITS = 24
-"""A journal row's key is ``run number << 24 | seq``: appends to one run touch one page, and a doubled seq is refused."""
+SEQ_MASK = (1 << SEQ_BITS) - 1
+"""A journal row's key is ``run number << 24 | seq``: appends to one run touch one page, and a doubled seq is
+refused."""
 
 
 class RunRow(msgspec.Struct, frozen=True):
@@ -118,7 +123,8 @@ class Create(Operation[tuple[RunRow, bool]], frozen=True):
 
 
 class Posting(msgspec.Struct, frozen=True):
-    """A letter on its way. ``key`` deduplicates; ``generation`` -1 is any; ``bounded`` letters need room in the inbox."""
+    """A letter on its way. ``key`` deduplicates; ``generation`` -1 is any; ``bounded`` letters need room in the
+    inbox."""
 
     to: str
     event: Outcome
@@ -147,7 +153,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Append(Operation[None], frozen=True):
-    """Write to a run's journal as its owner; nobody waits for it if ``behind``. Raises Fenced."""
+    """Write to a run's journal as its owner; nobody waits for it if ``behind``. Raises Fenced.
+
+    ``head`` is the journal's last number, or ANY_HEAD, without events, for an owner that could not read the journal.
+    """
 
     no: int
     epoch: int
@@ -166,8 +175,10 @@ class Append(Operation[None], frozen=True):
 class Claim(Operation[list[RunRow]], frozen=True):
     """Take up to ``limit`` ready runs for ``owner``, by priority and age.
 
-    Timers that are due are made ready first, and so are runs of owners whose lease expired before ``now`` or that are in
-    ``dead``. Runs over the concurrency of their key stay. A ``family`` restricts the claim to these runs and their children.
+    Timers that are due are made ready first, and so are runs of owners whose lease expired before ``now`` or that are
+    in
+    ``dead``. Runs over the concurrency of their key stay. A ``family`` restricts the claim to these runs and their
+    children.
     """
 
     owner: str

@@ -1,6 +1,7 @@
 """Stops workflow code that does not yield, and says at which line it was.
 
-Workflow code runs on the loop's thread, so a loop without an await would hold up everything. The lease's thread looks at
+Workflow code runs on the loop's thread, so a loop without an await would hold up everything. The lease's thread looks
+at
 what the loop's thread is doing; past the limit it raises an exception there (``PyThreadState_SetAsyncExc``).
 """
 

@@ -33,7 +33,9 @@ class Worker:
         on_end: told when a run has left memory, with the way it did.
     """
 
-    def __init__(self, env: Environment, locks: Path | None, on_end: Callable[[Runner, End, Exception | None], None]) -> None:
+    def __init__(
+        self, env: Environment, locks: Path | None, on_end: Callable[[Runner, End, Exception | None], None]
+    ) -> None:
         self.env, self._locks, self._on_end = env, locks, on_end
         self.runners: dict[int, Runner] = {}
         env.roomy = lambda: 2 * len(self.runners) <= env.options.slots
@@ -83,8 +85,13 @@ class Worker:
         rows = self.env.store.runs(Filter(status=("running",), limit=1_000_000))
         self.strays = False
         for row in rows:
-            if row.owner == self.env.owner and row.no not in self.runners and row.no not in self._pauses:
+            if row.owner == self.env.owner and not self._drives(row, row.epoch) and row.no not in self._pauses:
                 self._reclaim_later(row, None)
+
+    def _drives(self, row: RunRow, epoch: int) -> bool:
+        """Whether this worker drives the run in this epoch or a later one."""
+        runner = self.runners.get(row.no)
+        return runner is not None and runner.row.epoch >= epoch
 
     def _dead(self) -> tuple[str, ...]:
         """Owners that are provably gone, looked for now and then; and those whose lease has expired."""
@@ -169,7 +176,7 @@ class Worker:
                 self._pauses.pop(row.no, None)
 
         def reclaim() -> None:
-            if not self.draining and row.no not in self.runners:  # else it came back through a claim meanwhile
+            if not self.draining and not self._drives(row, row.epoch + 1):  # else it came back through a claim
                 self.env.store.submit(Reclaim(row.no, self.env.owner), done)
 
         self.env.loop.call_later(pause_s, reclaim)

@@ -1,6 +1,7 @@
 """Plain appends of many runs in a few statements.
 
-Each statement gives up the interpreter's lock and has to win it back, which costs more than the statement. When many runs
+Each statement gives up the interpreter's lock and has to win it back, which costs more than the statement. When many
+runs
 have something to write at the same time, their fences are read by one query and their events written by few inserts.
 Appends that carry more than small events, and second ones of a run, are left to ``Operations``.
 """
@@ -15,16 +16,16 @@ import msgspec
 from cadenza.durable.events import encode_event, payload_bytes
 from cadenza.engine.sqlite.database import Connection
 from cadenza.engine.sqlite.sql import queries
-from cadenza.engine.store import BLOB_BYTES_MIN, SEQ_BITS, Append, Operation
+from cadenza.engine.store import BLOB_BYTES_MIN, SEQ_BITS, SEQ_MASK, Append, Operation
 
 APPENDS_MIN = 8
 ROWS = 100
-SEQ_MASK = (1 << SEQ_BITS) - 1
 Row = tuple[int, bytes]
 
 
 class BulkAppends:
-    """Carries out what it can of a batch, inside of the writer's transaction, in any order: none of it is acknowledged yet."""
+    """Carries out what it can of a batch, inside of the writer's transaction, in any order: none of it is
+    acknowledged yet."""
 
     def __init__(self, connection: Connection) -> None:
         self._execute: Any = connection.execute

@@ -22,7 +22,7 @@ import apsw
 
 from cadenza.engine.failpoint import failpoint
 from cadenza.engine.sqlite.bulk import APPENDS_MIN, BulkAppends
-from cadenza.engine.sqlite.database import CHECKPOINT_PAGES, connect, errors_of, explain, patient
+from cadenza.engine.sqlite.database import CHECKPOINT_PAGES, close, connect, errors_of, explain, patient
 from cadenza.engine.sqlite.operations import Operations
 from cadenza.engine.sqlite.turnstile import Turnstile
 from cadenza.engine.store import Append, Done, Operation
@@ -92,7 +92,7 @@ class Writer:
             self._thread.join()
         self._loop = None  # whoever submits now is being cancelled: it waits for ever, and nothing is written
         self._turnstile.close()
-        self._connection.close()
+        close(self._connection)
 
     # --- the loop's thread ----------------------------------------------------------------------------------------
 
@@ -116,7 +116,8 @@ class Writer:
             self._hand_over()
 
     def _commit_here(self) -> bool:
-        """Take the mutex and the turnstile, if a commit is quick and need wait for nobody; says whether they were taken."""
+        """Take the mutex and the turnstile, if a commit is quick and need wait for nobody; says whether they were
+        taken."""
         slow = self._usual_s > QUICK_S or self._handed_over or self._checkpoint_due
         if slow or not self._pending or not self._mutex.acquire(blocking=False):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Generator
@@ -41,18 +42,32 @@ def connect(path: Path, *, writer: bool) -> Connection:
         if writer:
             _check_place(path)
         connection: Connection = apsw.Connection(str(path))
-        connection.set_busy_handler(patient())
-        if writer:
-            if connection.readonly("main"):
-                raise StoreUnavailable(str(path), READ_ONLY, WRITABLE)
-            _check_owner(connection, path)  # before anything is written
-        if not _keeps_log(connection):
-            raise StoreUnavailable(str(path), "it cannot keep a write-ahead log here", "Put it on a local disk.")
-        connection.pragma("synchronous", "full")
-        connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES if writer else 0)
-        if writer:
-            _migrate(connection, path)
+        try:
+            _prepare(connection, path, writer=writer)
+        except BaseException:
+            close(connection)
+            raise
         return connection
+
+
+def close(connection: Connection) -> None:
+    """Close a connection. Where a full disk keeps the log from being folded in, whoever opens the file next does it."""
+    with contextlib.suppress(apsw.Error):
+        connection.close()
+
+
+def _prepare(connection: Connection, path: Path, *, writer: bool) -> None:
+    connection.set_busy_handler(patient())
+    if writer:
+        if connection.readonly("main"):
+            raise StoreUnavailable(str(path), READ_ONLY, WRITABLE)
+        _check_owner(connection, path)  # before anything is written
+    if not _keeps_log(connection):
+        raise StoreUnavailable(str(path), "it cannot keep a write-ahead log here", "Put it on a local disk.")
+    connection.pragma("synchronous", "full")
+    connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES if writer else 0)
+    if writer:
+        _migrate(connection, path)
 
 
 def _check_place(path: Path) -> None:
@@ -96,10 +111,13 @@ def _migrate(connection: Connection, path: Path) -> None:
 def _check_owner(connection: Connection, path: Path) -> None:
     """Refuse what is not ours, or newer than we are. Nothing is written. Raises StoreVersion."""
     tables = next(iter(connection.execute("SELECT count(*) FROM sqlite_schema")))[0]
-    application = int(str(connection.pragma("application_id")))  # read last: both are set by one commit, maybe meanwhile
+    application = int(
+        str(connection.pragma("application_id"))
+    )  # read last: both are set by one commit, maybe meanwhile
     if (tables or application) and application != APPLICATION_ID:
         raise StoreVersion(
-            str(path), "a database of another program. Nothing was changed. Give Cadenza a file of its own: choose another path"
+            str(path),
+            "a database of another program. Nothing was changed. Give Cadenza a file of its own: choose another path",
         )
     version = _version(connection)
     if version > len(migrations()):

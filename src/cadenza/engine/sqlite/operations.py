@@ -13,10 +13,8 @@ from cadenza.engine import store
 from cadenza.engine.failpoint import failpoint
 from cadenza.engine.sqlite.database import Connection
 from cadenza.engine.sqlite.sql import queries
-from cadenza.engine.store import BLOB_BYTES_MIN, ENDED, INBOX_MAX, SEQ_BITS, RunRow
-from cadenza.errors import DuplicateRun, Fenced, InboxFull, UnknownName, UsageError
-
-SEQ_MASK = (1 << SEQ_BITS) - 1
+from cadenza.engine.store import ANY_HEAD, BLOB_BYTES_MIN, ENDED, INBOX_MAX, SEQ_BITS, SEQ_MASK, RunRow
+from cadenza.errors import DuplicateRun, Fenced, InboxFull, StoreError, UnknownName, UsageError
 
 
 class Operations:
@@ -95,8 +93,12 @@ class Operations:
         head = (last or 0) & SEQ_MASK
         if epoch != operation.epoch or not owner:
             raise Fenced(no, operation.epoch, f"the epoch is {epoch} now, the owner {owner or 'nobody'}")
-        if head != operation.head:
+        if operation.head not in (head, ANY_HEAD):
             raise Fenced(no, operation.epoch, f"the journal ends at {head}, not at {operation.head}")
+        if head + len(operation.events) > SEQ_MASK:
+            raise StoreError(
+                f"run number {no} has {head:,} events, and there is no number for another. Start a new run"
+            )
         for seq, event in enumerate(operation.events, head + 1):
             self._write(no, seq, event)
         for letter in operation.consumed:
@@ -128,9 +130,7 @@ class Operations:
     def _change(self, no: int, change: store.Change, now: int) -> None:
         row = self._row(no)
         status = change.status
-        if status == "waiting" and (
-            (change.wake_at and change.wake_at <= now) or self._first("has_unread", no)[0]
-        ):
+        if status == "waiting" and ((change.wake_at and change.wake_at <= now) or self._first("has_unread", no)[0]):
             status = "ready"
         self._execute(
             self._sql["change_run"],

@@ -47,11 +47,11 @@ INSERT INTO journal (id, event, blob) VALUES (?, ?, ?)
 INSERT INTO blob (hash, body) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING
 
 -- name: load_events
-SELECT journal.event, blob.body FROM journal LEFT JOIN blob ON blob.hash = journal.blob
+SELECT journal.id, journal.event, journal.blob, blob.body FROM journal LEFT JOIN blob ON blob.hash = journal.blob
 WHERE journal.id >= ? AND journal.id < ? ORDER BY journal.id
 
 -- name: last_event
-SELECT journal.event, blob.body FROM journal LEFT JOIN blob ON blob.hash = journal.blob
+SELECT journal.id, journal.event, journal.blob, blob.body FROM journal LEFT JOIN blob ON blob.hash = journal.blob
 WHERE journal.id >= ? AND journal.id < ? ORDER BY journal.id DESC LIMIT 1
 
 -- name: change_run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import msgspec
 from cadenza.durable.events import PAYLOAD_FIELDS, AnyEvent, decode_event
 from cadenza.engine import store
 from cadenza.engine.sqlite.commit import Writer
-from cadenza.engine.sqlite.database import connect, errors_of
+from cadenza.engine.sqlite.database import close, connect, errors_of
 from cadenza.engine.sqlite.sql import queries
-from cadenza.engine.store import SEQ_BITS, Filter, Letter, OpenTaskRow, OwnerRow, RunRow
+from cadenza.engine.store import SEQ_BITS, SEQ_MASK, Filter, Letter, OpenTaskRow, OwnerRow, RunRow
 from cadenza.errors import StoreCorrupt
 
 
 class SQLiteStore:
-    """Writes go to the writer's thread; reads are short, and are made on the caller's thread by a connection of their own.
+    """Writes go to the writer's thread; reads are short, and are made on the caller's thread by a connection of their
+    own.
 
     Args:
         path: the database file; created if it does not exist. ``<path>-locks/`` beside it holds lock files.
@@ -40,7 +42,7 @@ class SQLiteStore:
 
     def close(self) -> None:
         self._writer.stop()
-        self._reader.close()
+        close(self._reader)
 
     def submit(self, operation: store.Operation[Any], done: store.Done, *, inline: bool = False) -> None:
         self._writer.put(operation, done, inline)
@@ -50,20 +52,38 @@ class SQLiteStore:
             return self._reader.execute(self._sql[name], bindings).fetchall()
 
     def events(self, no: int, first_seq: int = 1) -> list[AnyEvent]:
-        return self._decoded(no, self._all("load_events", (no << SEQ_BITS | first_seq, (no + 1) << SEQ_BITS)))
+        first = no << SEQ_BITS | first_seq
+        rows = self._all("load_events", (first, (no + 1) << SEQ_BITS))
+        if rows and rows[-1][0] != first + len(rows) - 1:
+            raise StoreCorrupt(self.location, f"the journal of run number {no} has a gap")
+        return [self._event(*row) for row in rows]
 
     def last_event(self, no: int) -> AnyEvent:
-        return self._decoded(no, self._all("last_event", (no << SEQ_BITS, (no + 1) << SEQ_BITS)))[0]
+        rows = self._all("last_event", (no << SEQ_BITS, (no + 1) << SEQ_BITS))
+        if not rows:
+            raise StoreCorrupt(self.location, f"the journal of run number {no} is empty")
+        return self._event(*rows[0])
 
-    def _decoded(self, no: int, rows: list[Any]) -> list[AnyEvent]:
+    def _event(self, id: int, raw: bytes, digest: bytes | None, body: bytes | None) -> AnyEvent:
+        where = f"event {id & SEQ_MASK} of run number {id >> SEQ_BITS}"
+        event = self._decoded(where, raw)
+        if digest is None:
+            return event
+        if body is None or hashlib.sha256(body).digest() != digest:
+            raise StoreCorrupt(self.location, f"the payload of {where} is not what was written")
+        return msgspec.structs.replace(event, **{PAYLOAD_FIELDS[type(event)]: body})
+
+    def _decoded(self, where: str, raw: bytes) -> AnyEvent:
         try:
-            return [_joined(decode_event(event), body) for event, body in rows]
-        except msgspec.MsgspecError as error:
-            raise StoreCorrupt(self.location, f"an event of run number {no} cannot be read ({error})") from error
+            return decode_event(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+            raise StoreCorrupt(self.location, f"{where} cannot be read ({error})") from error
 
     def letters(self, no: int) -> list[Letter]:
-        rows = self._all("unread_letters", (no,))
-        return [Letter(id, decode_event(event), generation) for id, event, generation in rows]  # type: ignore[arg-type]  # only outcomes are posted
+        return [
+            Letter(id, self._decoded(f"letter {id} to run number {no}", raw), generation)  # type: ignore[arg-type]  # only outcomes are posted
+            for id, raw, generation in self._all("unread_letters", (no,))
+        ]
 
     def run(self, run_id: str) -> RunRow | None:
         rows = self._all("run_by_id", (run_id,)) or self._all("run_by_business_id", (run_id,))
@@ -96,9 +116,3 @@ class SQLiteStore:
 
     def version(self) -> int:
         return self._all("version")[0][0]
-
-
-def _joined(event: AnyEvent, body: bytes | None) -> AnyEvent:
-    if body is None:
-        return event
-    return msgspec.structs.replace(event, **{PAYLOAD_FIELDS[type(event)]: body})
