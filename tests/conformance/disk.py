@@ -6,7 +6,7 @@ the shim keeps, for each file, what was synced and what was written since.
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -42,12 +42,13 @@ class Image:
 
 
 class Disk(apsw.VFS):
-    """Registered as the default VFS while it is in use."""
+    """Registered as the default VFS while it is in use. ``before_write`` may refuse to write so many bytes."""
 
     def __init__(self) -> None:
         self.syncs: Counter[str] = Counter()
         self.images: dict[str, Image] = {}
         self.lock = threading.Lock()
+        self.before_write: Callable[[int], None] = lambda size: None
         self.base = apsw.vfs_names()[0]
         super().__init__("watched", base=self.base, makedefault=True)
 
@@ -87,6 +88,7 @@ class WatchedFile(apsw.VFSFile):
         return self.disk.images[self.name]
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - the name that SQLite gives it
+        self.disk.before_write(len(data))
         super().xWrite(data, offset)
         with self.disk.lock:
             self.image.unsynced.append((offset, bytes(data)))
