@@ -76,7 +76,7 @@ def step_outcome(future: Any, event: events.StepCompleted | events.StepFailed) -
         if step.undo is not None:
             future.machine.undo.note(command, event.value)
         try:
-            value = step.result.decode(event.value, "")
+            value = step.result.decode(event.value, "the recorded value")
         except InputInvalid as error:
             raise _unfit(event.path, error) from error
         future.set_result(value)
