@@ -367,6 +367,9 @@ LIMIT = int(os.environ['LIMIT'])
 await ctx.call('a', LIMIT)
 """,
     "CDZ009": """
+for task in asyncio.all_tasks():
+    task.cancel()
+
 for name in {'a', 'b'}:
     await ctx.call(name, order)
 

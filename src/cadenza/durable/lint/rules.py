@@ -187,6 +187,7 @@ CALLS: dict[str, Target] = {
     **_each("os", "fork forkpty posix_spawn posix_spawnp", Target(THREADS)),
     "signal.signal": Target(THREADS),
     "asyncio.wait_for": Target(WAIT_FOR),
+    "asyncio.all_tasks": Target(SET_ORDER, "keep the tasks in a list of your own"),
     **_each("os", "getenv getenvb getpid getppid getlogin getuid cpu_count uname", Target(ENVIRONMENT)),
     **_each("os.path", "expanduser expandvars", Target(ENVIRONMENT)),
     **_each(PATH, "expanduser absolute", Target(ENVIRONMENT)),
