@@ -20,6 +20,8 @@ from cadenza.engine.store import BLOB_BYTES_MIN, SEQ_BITS, SEQ_MASK, Append, Ope
 
 APPENDS_MIN = 8
 ROWS = 100
+MOVES_OWNERS = (Claim, Reclaim, Retire, Terminate)
+"""After one of these an append may be refused that would not have been before: those behind it keep their place."""
 Row = tuple[int, bytes]
 
 
@@ -56,6 +58,8 @@ class BulkAppends:
         plain: list[tuple[int, Append, list[bytes]]] = []
         seen: set[int] = set()
         for index, operation in enumerate(operations):
+            if isinstance(operation, MOVES_OWNERS):
+                break
             if not isinstance(operation, Append):
                 continue
             if operation.no not in seen and _is_plain(operation):
