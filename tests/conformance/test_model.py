@@ -41,6 +41,7 @@ from cadenza.engine.store import (
 from tests.conformance.stores import EVERYTHING, NOW, SECOND, Client, completed, dump, message, new_run, task
 
 EXAMPLES = 600 if os.environ.get("CADENZA_DEEP") else 40
+UNKNOWN_LETTER = 1_000_000
 INBOX_MAX = 3
 BLOB_BYTES_MIN = 16
 TICK = SECOND
@@ -178,7 +179,7 @@ class BothStores(RuleBasedStateMachine):
             return plain
         return msgspec.structs.replace(
             plain,
-            consumed=tuple(data.draw(st.lists(st.sampled_from([*unread, 1]), max_size=3))),
+            consumed=tuple(data.draw(st.lists(st.sampled_from([*unread, UNKNOWN_LETTER]), max_size=3))),
             postings=tuple(data.draw(st.lists(postings(), max_size=2))),
             children=tuple(data.draw(st.lists(new_runs(self.now, row.run_id), max_size=1))),
             tasks_opened=tuple(task(row.run_id, path, self.now) for path in data.draw(st.lists(PATHS, max_size=1))),

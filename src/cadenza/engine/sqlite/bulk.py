@@ -16,7 +16,17 @@ import msgspec
 from cadenza.durable.events import encode_event, payload_bytes
 from cadenza.engine.sqlite.database import Connection
 from cadenza.engine.sqlite.sql import queries
-from cadenza.engine.store import BLOB_BYTES_MIN, SEQ_BITS, SEQ_MASK, Append, Claim, Operation, Reclaim, Retire, Terminate
+from cadenza.engine.store import (
+    BLOB_BYTES_MIN,
+    SEQ_BITS,
+    SEQ_MASK,
+    Append,
+    Claim,
+    Operation,
+    Reclaim,
+    Retire,
+    Terminate,
+)
 
 APPENDS_MIN = 8
 ROWS = 100
