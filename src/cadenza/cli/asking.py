@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cadenza.cli.questions import Question
-from cadenza.cli.streams import err
+from cadenza.cli.streams import clean, err
 from cadenza.durable.human import RESOLUTIONS, Answer, HumanTask, check_answer
 from cadenza.errors import InputInvalid
 
@@ -56,13 +56,13 @@ def show(question: Question) -> None:
     """The question, and what a person needs to decide."""
     console, task = err(), question.task
     console.print()
-    console.print(f"? {task.title}", style="bold magenta", soft_wrap=True)
+    console.print(clean(f"? {task.title}"), style="bold magenta", soft_wrap=True)
     about = f"{task.kind}, run {question.run_id}, {question.path}" + (f", for {task.assignee}" if task.assignee else "")
     console.print(f"  {about}", style="dim", soft_wrap=True)
     for line in details_lines(task.details):
         console.print(f"  {line}", soft_wrap=True)
     for number, option in enumerate(task.options, 1):
-        console.print(f"  {number}  {option}", soft_wrap=True)
+        console.print(clean(f"  {number}  {option}"), soft_wrap=True)
     if task.kind == "edit":
         console.print("  Now:", style="dim")
         for line in json.dumps(task.value, indent=2, ensure_ascii=False).splitlines():
@@ -71,6 +71,10 @@ def show(question: Question) -> None:
 
 def details_lines(details: Any) -> list[str]:
     """A task's details: pairs one a line, everything else as text or JSON."""
+    return [clean(line) for line in _details(details)]
+
+
+def _details(details: Any) -> list[str]:
     if details is None:
         return []
     if isinstance(details, str):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cadenza.cli.streams import clean
 from cadenza.engine.live import Live
 
 OPEN = ("running", "retrying", "waiting", "unknown")
@@ -150,8 +151,8 @@ def progress_text(detail: Any, width: int = 10) -> str:
         if isinstance(done, int | float) and isinstance(of, int | float) and of > 0:
             filled = round(width * min(1.0, max(0.0, done / of)))
             return f"{'█' * filled}{'░' * (width - filled)} {done:,}/{of:,}"
-        return ", ".join(f"{key} {value}" for key, value in pairs.items())
-    return " ".join(str(detail).split())
+        return clean(", ".join(f"{key} {value}" for key, value in pairs.items()))
+    return clean(" ".join(str(detail).split()))
 
 
 def seconds(microseconds: int) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from cadenza.cli import exit_codes
 from cadenza.cli.place import JsonOption
-from cadenza.cli.streams import out, print_json, say
+from cadenza.cli.streams import paint, print_json, say, show
 from cadenza.errors import UnknownName, UsageError
 
 SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist", "venv", "env"}
@@ -38,9 +38,9 @@ def check(
         print_json([{name: getattr(each, name) for name in fields} for each in findings])
     else:
         for each in findings:
-            out().print(f"{each.file}:{each.line}:{each.column}: ", style="bold", end="", soft_wrap=True)
-            out().print(f"{each.rule} ", style="red" if each.severity == "error" else "yellow", end="", soft_wrap=True)
-            out().print(f"{'' if each.severity == 'error' else 'warning: '}{each.message}", soft_wrap=True)
+            is_error = each.severity == "error"
+            rule = paint(each.rule, "red" if is_error else "yellow")
+            show(f"{each.file}:{each.line}:{each.column}: {rule} {'' if is_error else 'warning: '}{each.message}")
         _summarise(len(files), errors, len(findings) - errors)
     raise typer.Exit(exit_codes.FAILED if errors else exit_codes.OK)
 

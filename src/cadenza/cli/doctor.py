@@ -9,7 +9,7 @@ import typer
 
 from cadenza.cli import exit_codes
 from cadenza.cli.place import JsonOption, StoreOption
-from cadenza.cli.streams import out, print_json, say
+from cadenza.cli.streams import paint, print_json, say, show
 from cadenza.errors import UsageError
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "bold red")}
@@ -41,8 +41,7 @@ def doctor(
         width = max(len(each.name) for each in found)
         for each in found:
             mark, style = MARKS[each.state]
-            out().print(f"{mark} ", style=style, end="")
-            out().print(f"{each.name:<{width}}  {each.detail}", soft_wrap=True)
+            show(f"{paint(mark, style)} {each.name:<{width}}  {each.detail}")
         problems = sum(each.state == "problem" for each in found)
         warnings = sum(each.state == "warning" for each in found)
         if problems:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cadenza
 from cadenza.cli import exit_codes
+from cadenza.cli.streams import clean, paint
 from cadenza.durable.events import AnyEvent, StepFailed
 from cadenza.errors import (
     CadenzaError,
@@ -79,11 +81,7 @@ def text_of(error: CadenzaError) -> str:
 
 def report(error: CadenzaError) -> int:
     """Print an error on stderr; returns its exit code."""
-    from cadenza.cli.streams import err
-
-    console = err()
-    console.print("error: ", style="bold red", end="")
-    console.print(text_of(error), soft_wrap=True)
+    sys.stderr.write(f"{paint('error:', 'bold red', sys.stderr)} {clean(text_of(error))}\n")
     return code_of(error)
 
 
@@ -114,7 +112,7 @@ def failure_text(failure: Failure) -> str:
         lines.append(("caused by " if lines else "") + str(each))
         lines += _own_lines(each.trace)
         each = each.cause
-    return "\n".join(lines)
+    return clean("\n".join(lines))
 
 
 def raised_in_step(journal: Iterable[AnyEvent], failure: Failure) -> StepFailed | None:

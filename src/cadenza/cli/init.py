@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli.streams import out, say
+from cadenza.cli.streams import say, show
 from cadenza.errors import UsageError
 
 FILES = {
@@ -49,8 +50,8 @@ def init(
     say(f"Made {', '.join(FILES)} in {folder.resolve()}.", "green")
     say("Now:")
     if folder.resolve() != Path.cwd():
-        out().print(f"  cd {folder}", soft_wrap=True)
-    out().print("  cadenza run workflows.py:triage @ticket.json")
+        show(f"  cd {shlex.quote(str(folder))}")
+    show("  cadenza run workflows.py:triage @ticket.json")
 
 
 def _project_name(folder: Path) -> str:

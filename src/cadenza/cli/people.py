@@ -11,7 +11,7 @@ from cadenza.cli import exit_codes
 from cadenza.cli.asking import ask, details_lines, user
 from cadenza.cli.place import JsonOption, StoreOption, family, reading, store_flag
 from cadenza.cli.questions import Question, how_to_answer, open_questions
-from cadenza.cli.streams import is_interactive, out, print_json, say
+from cadenza.cli.streams import is_interactive, paint, print_json, say, show
 from cadenza.cli.workers import say_who_goes_on
 from cadenza.durable import codec, events
 from cadenza.durable.human import Answer
@@ -212,8 +212,8 @@ def _list(engine: Engine, run_id: str, questions: list[Question], store: str, as
     if not questions:
         say("No question is open.")
     for question in questions:
-        out().print(f"? {question.task.title}", style="magenta", soft_wrap=True)
-        out().print(f"  run {question.run_id}, {question.path}", style="dim", soft_wrap=True)
+        show(paint(f"? {question.task.title}", "magenta"))
+        show(paint(f"  run {question.run_id}, {question.path}", "dim"))
         for line in details_lines(question.task.details)[:12]:
-            out().print(f"  {line}", soft_wrap=True)
-        out().print(f"  {how_to_answer(question, store, only=False)}", soft_wrap=True)
+            show(f"  {line}")
+        show(f"  {how_to_answer(question, store, only=False)}")

@@ -10,7 +10,7 @@ import typer
 
 from cadenza.cli.board import seconds
 from cadenza.cli.place import JsonOption, StoreOption, reading, store_flag
-from cadenza.cli.streams import out, print_json, say
+from cadenza.cli.streams import clean, out, print_json, say
 from cadenza.cli.workers import is_stranded, living
 from cadenza.engine.engine import Engine
 from cadenza.engine.store import Filter, RunRow
@@ -100,12 +100,12 @@ def _print(found: list[RunRow], hidden: int, more: bool, alive: set[str], store:
     now = time.time_ns() // 1_000
     columns: dict[str, list[str]] = {
         "run": [row.run_id for row in found],
-        "id": [row.business_id for row in found],
+        "id": [clean(row.business_id) for row in found],
         "workflow": [row.workflow for row in found],
         "status": [status_of(row, alive) for row in found],
         "began": [f"{seconds(now - row.created_at)} ago" for row in found],
         "took": [seconds((row.ended_at or now) - row.created_at) for row in found],
-        "detail": [" ".join(row.detail.split()) for row in found],
+        "detail": [clean(" ".join(row.detail.split())) for row in found],
     }
     _print_table({name: cells for name, cells in columns.items() if any(cells)})
     _print_notes(found, hidden, more, alive, store)

@@ -13,7 +13,7 @@ import typer
 from cadenza.cli.board import seconds
 from cadenza.cli.place import JsonOption, StoreOption, reading, store_flag
 from cadenza.cli.questions import Question, how_to_answer, open_questions
-from cadenza.cli.streams import out, print_json, say
+from cadenza.cli.streams import clean, out, print_json, say
 from cadenza.cli.workers import living
 from cadenza.errors import UsageError
 
@@ -68,7 +68,7 @@ def _print_head(history: History, alive: set[str]) -> None:
     console = out()
     console.print(head, soft_wrap=True)
     for label, value in facts(history, alive):
-        console.print(Text.assemble((f"  {label:<10}", "dim"), value), no_wrap=True, overflow="ellipsis")
+        console.print(Text.assemble((f"  {label:<10}", "dim"), clean(value)), no_wrap=True, overflow="ellipsis")
     console.print()
 
 
@@ -126,10 +126,10 @@ def _print_end(history: History, questions: list[Question], store: str) -> None:
         if (inner := raised_in_step(history.events, history.failure)) is not None:
             console.print(f"in {inner.path}: {failure_text(inner.failure)}", soft_wrap=True)
     if history.reason:
-        console.print(f"reason: {history.reason}", soft_wrap=True)
+        console.print(clean(f"reason: {history.reason}"), soft_wrap=True)
     if row.status == "blocked":
         console.print("blocked", style="bold red")
-        console.print(row.detail, soft_wrap=True)
+        console.print(clean(row.detail), soft_wrap=True)
         say(f"After the fix: cadenza resume {row.root}{store_flag(store)}")
     for question in questions[:10]:
         say(f"? {question.task.title}", "magenta")
@@ -181,7 +181,7 @@ def event_fields(event: Any) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = " ".join(text.split())
+    text = clean(" ".join(text.split()))
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 

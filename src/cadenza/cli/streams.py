@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36"}
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 PIPE_COLUMNS = 160
 """Width of tables where there is no terminal and no COLUMNS."""
 
@@ -35,9 +38,33 @@ def _console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=PIPE_COLUMNS if plain else None)
 
 
+def clean(text: str) -> str:
+    """``text`` without the characters by which it could command a terminal."""
+    return CONTROL.sub("�", text)
+
+
 def say(text: str = "", style: str = "") -> None:
     """One remark on stderr; long lines are left to the terminal."""
-    err().print(text, style=style or None, soft_wrap=True)
+    text = clean(text)
+    if "rich.console" in sys.modules:
+        err().print(text, style=style or None, soft_wrap=True)  # goes above a picture that is being drawn
+    else:
+        sys.stderr.write(paint(text, style, sys.stderr) + "\n")
+        sys.stderr.flush()
+
+
+def show(text: str = "") -> None:
+    """One line on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def paint(text: str, style: str, stream: TextIO | None = None) -> str:
+    """``text`` in a style, where ``stream`` (stdout by default) is a terminal with colours."""
+    text = clean(text)
+    codes = ";".join(CODES[word] for word in style.split())
+    if not codes or not (stream or sys.stdout).isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{codes}m{text}\x1b[0m"
 
 
 def print_json(value: Any) -> None:

@@ -77,7 +77,7 @@ def read_input(text: str | None, workflow: Workflow) -> Any:
         text: JSON, ``@file`` with JSON in it, ``-`` for JSON on standard input, or None: no input.
 
     Raises:
-        UsageError: no such file, or not JSON. InputInvalid: it does not fit the type.
+        UsageError: no such file, or not JSON. InputInvalid, PayloadTooLarge: it does not fit.
     """
     from cadenza.durable import codec
 
@@ -90,9 +90,10 @@ def read_input(text: str | None, workflow: Workflow) -> Any:
         return None
     raw, source = _text(text, "the input")
     value = _parse(raw, source, hint_text=workflow.input_type is str)
-    if not workflow.takes_input:
-        return value  # refused by the engine, in its words
-    return codec.decode(raw.encode(), workflow.input_type, f"the input of {workflow.label}")
+    if workflow.takes_input:
+        value = codec.decode(raw.encode(), workflow.input_type, f"the input of {workflow.label}")
+    workflow.encode_input(value)  # refused before a store is made
+    return value
 
 
 def read_json(text: str, what: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from rich.text import Text
@@ -10,6 +11,7 @@ from cadenza.cli.axis import Axis, axis_of
 from cadenza.cli.board import seconds
 from cadenza.cli.history import History, Item
 from cadenza.cli.history_tree import Node, tree_of
+from cadenza.cli.streams import clean
 
 MARKS = {
     "completed": ("✓", "green"), "failed": ("✗", "red"), "cancelled": ("–", "dim"), "open": ("▸", "cyan"),
@@ -85,21 +87,23 @@ def _line(node: Node, prefix: str, indent: str) -> Text:
 
 def remark_of(item: Item) -> str:
     """What is most worth knowing of an item, in one line."""
+    return clean(" ".join(_remark(item).split()))
+
+
+def _remark(item: Item) -> str:
     if item.failure is not None:
-        return " ".join(str(item.failure).split())
+        return str(item.failure)
     if item.kind == "ask":
-        return ask_remark(item)
+        return _ask_remark(item)
     if item.state == "retrying" and item.tries:
-        return f"will be retried: {' '.join(str(item.tries[-1].failure).split())}"
+        return f"will be retried: {item.tries[-1].failure}"
     if item.notes:
         return item.notes[-1]
     return {"receive": "waits for a message", "timer": "waits"}.get(item.kind, "") if item.state == "waiting" else ""
 
 
-def ask_remark(item: Item) -> str:
+def _ask_remark(item: Item) -> str:
     """A question, and its answer if there is one."""
-    import json
-
     title = str(json.loads(item.input).get("title", "")) if item.input else ""
     if not item.value:
         return title

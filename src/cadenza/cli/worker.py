@@ -13,7 +13,7 @@ import typer
 from cadenza.cli import exit_codes
 from cadenza.cli.interrupts import Interrupts
 from cadenza.cli.place import StoreOption, location
-from cadenza.cli.streams import say
+from cadenza.cli.streams import clean, say
 from cadenza.engine.engine import GRACE_S, Engine
 from cadenza.engine.live import Live
 from cadenza.engine.options import EngineOptions
@@ -103,5 +103,5 @@ def _print(live: Live) -> None:
 def _line(text: str, detail: Any) -> None:
     clock = time.strftime("%H:%M:%S")
     extra = f"  {' '.join(str(detail).split())}" if detail is not None else ""
-    sys.stderr.write(f"{clock}  {text}{extra}\n")
+    sys.stderr.write(clean(f"{clock}  {text}{extra}") + "\n")
     sys.stderr.flush()
