@@ -15,7 +15,9 @@ PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md"]  # docs/determinism.md 
 BLOCKS = [
     pytest.param(page, number, block, id=f"{page.name}-{number}")
     for page in PAGES
-    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S), 1)
+    for number, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S), 1
+    )
     if "# not run" not in block
 ]
 INPUTS = {
@@ -32,7 +34,12 @@ def test_python_in_documents_runs(page: Path, number: int, block: str, tmp_path:
     module = f"{page.stem.lower()}_{number}"
     (tmp_path / f"{module}.py").write_text(block, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", f"{module}.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", f"{module}.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, f"{page.name}, block {number}:\n{done.stderr}"
 

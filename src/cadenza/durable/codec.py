@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import msgspec
 
-from cadenza.errors import InputInvalid, NotSerialisable, PayloadTooLarge
+from cadenza.errors import DefinitionError, InputInvalid, NotSerialisable, PayloadTooLarge
 
 PAYLOAD_BYTES_MAX = 8_000_000
 GIVEN_MAX = 60
@@ -25,7 +25,11 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class Codec:
-    """Writes and reads the values of one type. pydantic's compiled functions are looked up once."""
+    """Writes and reads the values of one type; pydantic's compiled functions are looked up once.
+
+    Raises:
+        DefinitionError: pydantic does not know what to do with the type.
+    """
 
     def __init__(self, annotation: Any) -> None:
         from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError  # lazy: 0.15 s of import time
@@ -37,9 +41,13 @@ class Codec:
         self._is_any = annotation is Any
         config = ConfigDict(ser_json_inf_nan="constants", ser_json_bytes="base64", val_json_bytes="base64")
         try:
-            self.adapter: Any = TypeAdapter(annotation, config=config)
-        except PydanticUserError:  # the type brings its own configuration
-            self.adapter = TypeAdapter(annotation)
+            try:
+                self.adapter: Any = TypeAdapter(annotation, config=config)
+            except PydanticUserError:  # the type brings its own configuration
+                self.adapter = TypeAdapter(annotation)
+        except PydanticUserError as error:
+            problem = str(error).partition("\n")[0]
+            raise DefinitionError(f"values of the type {annotation!r} cannot be journaled: {problem}") from error
         self._to_json: Any = self.adapter.serializer.to_json
         self._read: Any = from_json if self._is_any else self.adapter.validator.validate_json
         self._any_to_json: Any = to_json
@@ -221,6 +229,9 @@ def _unserialisable(value: Any, path: str = "value", depth: int = 0) -> tuple[st
     elif isinstance(value, list | tuple | set | frozenset):
         items: list[Any] = list(cast("Any", value))
         children = [(f"{path}[{index}]", item) for index, item in enumerate(items)]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        children = [(f"{path}.{name}", getattr(value, name, None)) for name in names]
     elif hasattr(value, "__dict__"):
         fields = cast("dict[str, Any]", vars(value))  # pyright: ignore[reportUnknownArgumentType] - any object
         children = [(f"{path}.{name}", item) for name, item in fields.items()]

@@ -97,6 +97,7 @@ class Context:
         """
         machine = self._machine
         step = _as_registered(fn)
+        step.check_result()
         if kwargs:
             args, kwargs = step.normalise(args, kwargs)
         given = [args, kwargs] if kwargs else [args]

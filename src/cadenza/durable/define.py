@@ -117,6 +117,11 @@ class Signature(Generic[P, T]):
         """Writes and reads what the function returns."""
         return codec.codec_of(self.types["return"])
 
+    def check_result(self) -> None:
+        """Refuse a type that cannot be journaled before anything runs that has such a result. Raises DefinitionError."""
+        if "result" not in self.__dict__:
+            self.__dict__["result"] = codec.codec_of(self.types["return"])
+
     @functools.cached_property
     def plain_types(self) -> list[Any]:
         """For each parameter the plain type whose values need no copy, else None."""

@@ -14,7 +14,7 @@ import sysconfig
 from functools import cache
 from pathlib import PurePath
 from types import CodeType, FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from cadenza.durable import codec
 from cadenza.errors import SideEffect
@@ -129,6 +129,40 @@ def line_of(frame: FrameType | None) -> str:
     if made_at or nearest is None:
         return made_at or "an unknown line"
     return f"{nearest.f_code.co_filename}:{nearest.f_lineno}"
+
+
+def stalled_line(frame: FrameType | None) -> str:
+    """``file:line`` of workflow code on a thread that runs without end; between two callbacks, of the last of them."""
+    while frame is not None and frame.f_code is not DeterministicLoop.bottom:
+        if not is_library(frame.f_code):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return line_behind(frame.f_locals.get("handle")) if frame is not None else "an unknown line"
+
+
+def line_behind(handle: Any) -> str:
+    """``file:line`` of the workflow code behind a callback: where its task waits, or where its function begins."""
+    callback = getattr(handle, "_callback", None)
+    concerned = (getattr(callback, "__self__", None), *(getattr(handle, "_args", None) or ()))
+    for each in concerned:
+        if isinstance(each, asyncio.Task):
+            return _line_of_task(cast("asyncio.Task[Any]", each))
+    code = getattr(callback, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "an unknown line"
+
+
+def _line_of_task(task: asyncio.Task[Any]) -> str:
+    waiting: Any = task.get_coro()
+    begins: CodeType | None = getattr(waiting, "cr_code", None)
+    line: str = getattr(task, "made_at", "")
+    if not line and begins is not None:
+        line = f"{begins.co_filename}:{begins.co_firstlineno}"
+    while waiting is not None:
+        frame: FrameType | None = getattr(waiting, "cr_frame", None)
+        if frame is not None and not is_library(frame.f_code):
+            line = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        waiting = getattr(waiting, "cr_await", None)
+    return line or "an unknown line"
 
 
 def is_library(code: CodeType) -> bool:

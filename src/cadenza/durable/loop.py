@@ -20,7 +20,7 @@ from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any, Protocol, cast
 
-from cadenza.durable.guard import IN_A_STEP, DeterministicLoop, here, is_library
+from cadenza.durable.guard import IN_A_STEP, DeterministicLoop, here, is_library, line_behind
 from cadenza.durable.path import current_branch
 from cadenza.errors import Evicted, SideEffect, Stalled, WorkflowBug
 
@@ -225,7 +225,7 @@ class DurableLoop(DeterministicLoop):
                         pass  # it is the end of its task, and not of the process
                 left -= 1
                 if not left:
-                    raise Stalled("an endless series of callbacks", f"{self.callbacks_max:,} callbacks")
+                    raise Stalled(line_behind(handle), f"{self.callbacks_max:,} callbacks")
                 if self.interrupted:
                     break
         finally:
@@ -244,6 +244,7 @@ class DurableLoop(DeterministicLoop):
             Names of tasks that would not end, which can only be code that swallows BaseException in an endless loop.
         """
         self.evicting = True
+        self.interrupted = ""
         for _ in range(EVICTION_ROUNDS_MAX):
             futures, self._futures = self._futures, []
             for future in futures:

@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from cadenza.durable import codec, events
-from cadenza.durable.define import WorkflowFunction, find_step, find_workflow
-from cadenza.durable.human import Answer, HumanTask, check_answer
+from cadenza.durable.define import WorkflowFunction, find_workflow
+from cadenza.durable.human import Answer, HumanTask
 from cadenza.durable.path import is_label
 from cadenza.durable.versioning import ENGINE_FLAGS
+from cadenza.engine.answering import open_task
 from cadenza.engine.clock import Clock, SystemClock
 from cadenza.engine.dispatch import new_run
 from cadenza.engine.environment import Environment
@@ -22,7 +23,7 @@ from cadenza.engine.lease import FileLock, LeaseKeeper, new_owner
 from cadenza.engine.live import Feed, Live
 from cadenza.engine.memory import MemoryStore
 from cadenza.engine.options import EngineOptions
-from cadenza.engine.run_id import new_run_id
+from cadenza.engine.run_id import check_business_id, is_writable, new_run_id
 from cadenza.engine.steps import Threads
 from cadenza.engine.store import (
     Conflict,
@@ -219,10 +220,9 @@ class Engine:
             priority: higher is claimed first.
 
         Raises:
-            UnknownName, InputInvalid, NotSerialisable, PayloadTooLarge, DuplicateRun, StoreError.
+            UnknownName, InputInvalid, NotSerialisable, PayloadTooLarge, DuplicateRun, UsageError, StoreError.
         """
-        if on_conflict not in ("reject", "join", "replace"):
-            raise UsageError(f"on_conflict is reject, join or replace, not {on_conflict!r}")
+        check_business_id(id, on_conflict)
         found = find_workflow(workflow) if isinstance(workflow, str) else workflow
         raw = found.encode_input(input)
         now = self.clock.now()
@@ -266,7 +266,7 @@ class Engine:
 
     def find(self, run_id: str) -> RunRow:
         """A run as lists show it, by run id, business id, or a run id's beginning. Raises UnknownName."""
-        row = self.store.run(run_id)
+        row = self.store.run(run_id) if is_writable(run_id) else None
         if row is not None:
             return row
         recent = self.store.runs(Filter(limit=1_000))
@@ -274,9 +274,8 @@ class Engine:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise UsageError(
-                f"{run_id!r} is the beginning of {len(matches)} runs: {', '.join(m.run_id for m in matches[:5])}"
-            )
+            first = ", ".join(each.run_id for each in matches[:5])
+            raise UsageError(f"{run_id!r} is the beginning of {len(matches)} runs: {first}")
         hint = "List them with: cadenza runs"
         raise UnknownName("run", run_id, [each.run_id for each in recent[:50]], hint)
 
@@ -358,30 +357,10 @@ class Engine:
         """Answer a question. Raises UnknownName if it is not open (any more), InputInvalid if the answer does not
         fit."""
         row = self.find(run_id)
-        open_tasks = {task_row.path: (task_row, task) for task_row, task in self.tasks(row.run_id)}
-        if path not in open_tasks:
-            hint = "It may have been answered already." if open_tasks else "No question of this run is open."
-            raise UnknownName("open task", path, open_tasks, hint)
-        task_row, task = open_tasks[path]
-        if any(
-            isinstance(each.event, events.TaskAnswered) and each.event.path == path
-            for each in self.store.letters(row.no)
-        ):
-            raise UsageError(f"{task.title!r} was answered a moment ago; run {row.run_id} has not read it yet")
-        check_answer(task, answer)
-        if task.kind == "resolve" and answer.choice == "done" and not task.details["memo"]:
-            self._check_found_result(task, answer)
+        task = open_task(self.tasks(row.run_id), self.store.letters(row.no), path, answer)
         raw = codec.encode(answer, Answer, "the answer")
         letter = events.TaskAnswered(at=self.clock.now(), path=path, answer=raw)
-        await self._post(row.run_id, letter, generation=task_row.generation)
-
-    def _check_found_result(self, task: HumanTask, answer: Answer) -> None:
-        """The value that a person says an irreversible step had must be one that it could have had."""
-        try:
-            annotation = find_step(task.details["step"]).types["return"]
-        except UnknownName:
-            return
-        codec.coerce(answer.value, annotation, "the result that you give") if annotation is not None else None
+        await self._post(row.run_id, letter, generation=task.generation)
 
     async def _post(
         self, run_id: str, event: events.Outcome, key: str = "", generation: int = -1, *, bounded: bool = False

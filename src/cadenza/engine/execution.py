@@ -67,8 +67,10 @@ class Execution:
             self._rest()
             return
         threads = self.runner.env.threads
-        thread = threads.at_work(self.key) or threads.at_work(self.command.undo_of)
-        if thread is not None:
+        if (thread := threads.at_work(self.key)) is not None:
+            self._launch(self._take_over(thread))
+            return
+        if (thread := threads.at_work(self.command.undo_of)) is not None:
             self._launch(self._start_after(thread))
             return
         if entry is not None:
@@ -82,9 +84,21 @@ class Execution:
         self._prepare()
 
     async def _start_after(self, thread: asyncio.Future[Any]) -> None:
-        """It belongs to an attempt that nobody waits for any more, and cannot be stopped (rule 13)."""
+        """What is to be undone is still being done, and cannot be stopped (rule 13)."""
         await asyncio.wait([thread])
         self.start()
+
+    async def _take_over(self, thread: asyncio.Future[Any]) -> None:
+        """It belongs to an attempt that nobody waits for any more, and cannot be stopped (rule 13): what it does counts."""
+        await asyncio.wait([thread])
+        self._started_at = self.runner.now()
+        try:
+            self._complete(self._encode(thread.result()))
+        except Exception as error:
+            if self.effect == "irreversible":
+                await self._find_out(f"{type(error).__name__}: {error}")
+            else:
+                self.start()
 
     def _prepare(self) -> None:
         if self.runner.draining:

@@ -29,12 +29,11 @@ from cadenza.engine.failpoint import failpoint
 from cadenza.engine.journal import JournalWriter
 from cadenza.engine.live import State
 from cadenza.engine.store import Append, Change, Letter, Posting, RunRow
+from cadenza.engine.verify import difference
 from cadenza.errors import (
     CadenzaError,
-    Evicted,
     Fenced,
     JournalFull,
-    Nondeterminism,
     StoreCorrupt,
     StoreError,
     UnknownName,
@@ -237,11 +236,8 @@ class Runner:
             return
         try:
             letters = self.env.store.letters(self.row.no)
-        except StoreCorrupt as error:
-            self.block(error)
-            return
         except StoreError as error:
-            self._close("broken", error)
+            self.block(error) if isinstance(error, StoreCorrupt) else self._close("broken", error)
             return
         for letter in letters:
             if letter.id not in self._taken and not (self.closing or self.machine.finished):
@@ -369,27 +365,12 @@ class Runner:
         self._on_end(self, end, error)
 
     def verify(self) -> None:
-        """Development mode: replay what was just finished, and compare every command (rule: live equals replay)."""
-        trace = self.machine.trace
-        if trace is None:
+        """Development mode: compare the machine with a replay of what it has just finished."""
+        if self.machine.trace is None:
             return
-        journal = self.env.store.events(self.row.no, self.row.first_seq)
-        last = next((i for i, each in enumerate(journal) if isinstance(each, events.TERMINALS)), len(journal) - 1)
-        twin = Machine(self.machine.workflow, [])
-        try:
-            twin.replay(journal[: last + 1])
-        except (Nondeterminism, Evicted) as error:
-            self._warn(str(error))
-            return
-        for live, again in zip(trace, twin.trace or [], strict=False):
-            if live != again:
-                self._warn(f"a replay of this run did {again!r} where it had done {live!r}")
-                return
-
-    def _warn(self, problem: str) -> None:
-        message = f"{problem}. Clocks and randomness come from ctx.now(), ctx.random and ctx.uuid(); try: cadenza check"
-        log.error("run %s is not deterministic: %s", self.row.run_id, message)
-        self.tell("", "run", self.row.workflow, "warning", message)
+        if problem := difference(self.machine, self.env.store.events(self.row.no, self.row.first_seq)):
+            log.error("run %s is not deterministic: %s", self.row.run_id, problem)
+            self.tell("", "run", self.row.workflow, "warning", problem)
 
     # --- for those who watch --------------------------------------------------------------------------------------
 

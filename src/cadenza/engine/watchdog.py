@@ -1,8 +1,7 @@
 """Stops workflow code that does not yield, and says at which line it was.
 
 Workflow code runs on the loop's thread, so a loop without an await would hold up everything. The lease's thread looks
-at
-what the loop's thread is doing; past the limit it raises an exception there (``PyThreadState_SetAsyncExc``).
+at what the loop's thread is doing; past the limit it raises an exception there (``PyThreadState_SetAsyncExc``).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from cadenza.durable.events import AnyEvent
-from cadenza.durable.guard import line_of
+from cadenza.durable.guard import stalled_line
 from cadenza.durable.machine import Machine
 from cadenza.engine.clock import Clock
 from cadenza.errors import Evicted, Stalled
@@ -54,13 +53,19 @@ class Watchdog:
             raise Stalled(machine.loop.interrupted, f"{self._stall_s:g} s")
 
     def look(self) -> None:
-        """Interrupt workflow code that has been computing for too long."""
+        """Interrupt workflow code that has been computing for too long.
+
+        Code that runs callback after callback is asked to stop between two of them, which leaves its tasks whole. Only
+        code that has not come to the end of one by the next look is interrupted where it is.
+        """
         with self._lock:
             machine = self._machine
             if machine is None or self._clock.elapsed_s() - self._began_s < self._stall_s:
                 return
-            machine.loop.interrupted = line_of(sys._current_frames().get(self._thread_id))  # pyright: ignore[reportPrivateUsage] - the only way
-            self._raise_in_thread(Evicted)
+            frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage] - the only way
+            if machine.loop.interrupted:
+                self._raise_in_thread(Evicted)
+            machine.loop.interrupted = stalled_line(frame)
 
     def _raise_in_thread(self, error: type[BaseException] | None) -> None:
         target = ctypes.py_object(error) if error is not None else None

@@ -48,6 +48,7 @@ class Worker:
         self._version = -1
         self._buried_s = 0.0
         self._pauses: dict[int, float] = {}
+        self._coming: set[int] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -85,7 +86,7 @@ class Worker:
         rows = self.env.store.runs(Filter(status=("running",), limit=1_000_000))
         self.strays = False
         for row in rows:
-            if row.owner == self.env.owner and not self._drives(row, row.epoch) and row.no not in self._pauses:
+            if row.owner == self.env.owner and not self._drives(row, row.epoch) and row.no not in self._coming:
                 self._reclaim_later(row, None)
 
     def _drives(self, row: RunRow, epoch: int) -> bool:
@@ -167,7 +168,10 @@ class Worker:
         pause_s = self._pauses[row.no] = min(self._pauses.get(row.no, first_s / 2) * 2, last_s)
         log.warning("run %s: %s; trying again in %.2f s", row.run_id, error or "taken by a failed write", pause_s)
 
+        self._coming.add(row.no)
+
         def done(again: RunRow | None, failed: Exception | None) -> None:
+            self._coming.discard(row.no)
             if isinstance(failed, StoreError):
                 self._reclaim_later(row, failed)
             elif again is not None:
@@ -176,7 +180,9 @@ class Worker:
                 self._pauses.pop(row.no, None)
 
         def reclaim() -> None:
-            if not self.draining and not self._drives(row, row.epoch + 1):  # else it came back through a claim
+            if self.draining or self._drives(row, row.epoch + 1):  # it came back through a claim
+                self._coming.discard(row.no)
+            else:
                 self.env.store.submit(Reclaim(row.no, self.env.owner), done)
 
         self.env.loop.call_later(pause_s, reclaim)
