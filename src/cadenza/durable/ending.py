@@ -48,6 +48,8 @@ async def run_workflow(machine: Machine, ctx: Context, raw_input: bytes) -> Endi
             arguments.append(_decode_input(workflow, raw_input))
         result = await workflow.fn(*arguments)
         return commands.Completed(codec.encode(result, workflow.output_type, f"the result of {workflow.label}"))
+    except GeneratorExit:  # a machine that was dropped without being evicted
+        raise
     except BaseException as error:  # SystemExit and the like must not leave the machine
         ending = _ending_of(machine, error)
     if not isinstance(ending, commands.Failed | commands.Cancelled):
