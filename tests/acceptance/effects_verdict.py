@@ -32,7 +32,7 @@ ENDS = {
 def errors_of(store: Path) -> str:
     """What the workers have logged as errors."""
     errors = store.with_name(store.name + ".errors")
-    return errors.read_text()[-4_000:] if errors.exists() else ""
+    return errors.read_text()[-20_000:] if errors.exists() else ""
 
 
 class Verdict:

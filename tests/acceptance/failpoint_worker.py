@@ -104,21 +104,44 @@ async def work(task: Task) -> None:
     options = EngineOptions(adopt_all=True, lease_s=task.lease_s, linger_s=0.0, poll_idle_s=LOOK_S)
     async with Engine.open(task.store, options) as engine:
         people = People(engine, task)
-        for workflow, name in task.runs:
-            await engine.start(getattr(project, workflow), name, id=name, on_conflict="join")
-        while True:
-            rows = [row for row in engine.runs(Filter(limit=10_000)) if not row.ended]
-            waits = (lambda row: row.status == "blocked") if task.people else engine.is_settled
-            if engine.worker is not None and not engine.worker.busy and all(waits(row) for row in rows):
-                return
-            if task.people:
-                await people.look(rows)
-            await asyncio.sleep(LOOK_S)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                for workflow, name in task.runs:
+                    await engine.start(getattr(project, workflow), name, id=name, on_conflict="join")
+                while rows := unfinished(engine, task):
+                    if task.people:
+                        await people.look(rows)
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            logging.exception("%s", state_of(engine))  # this process has no other logger
+            raise
+
+
+def unfinished(engine: Engine, task: Task) -> list[RunRow]:
+    """The runs that this worker still has to see to: all that have not ended, or only those that nobody else must."""
+    rows = [row for row in engine.runs(Filter(limit=10_000)) if not row.ended]
+    assert engine.worker is not None
+    if engine.worker.busy or task.people:
+        return rows or [runner.row for runner in engine.worker.runners.values()]
+    return [row for row in rows if not engine.is_settled(row)]
+
+
+def state_of(engine: Engine) -> str:
+    """Why it does not end: for a test that fails."""
+    assert engine.worker is not None
+    lines = [f"{engine.owner} has waited for {PATIENCE_S} s; owners: {engine.store.owners()}"]
+    lines += [f"open: {row}" for row in engine.runs(Filter(limit=10_000)) if not row.ended]
+    lines += [f"task: {row.run_id} {row.path}" for row, _ in engine.tasks()]
+    for runner in engine.worker.runners.values():
+        waiting = {path: (each.idle, each.in_doubt, each.attempt) for path, each in runner.executions.items()}
+        lines.append(f"in memory: {runner.row.run_id} {waiting} {runner.machine.waiting_for()}")
+        lines.append("  " + " ".join(type(event).__name__ for event in engine.store.events(runner.row.no)[-12:]))
+    return "\n".join(lines)
 
 
 def child(task: Task) -> None:
     """The forked process. Whatever is logged as an error goes to ``<store>.errors``."""
-    signal.alarm(PATIENCE_S)
+    signal.alarm(PATIENCE_S + 15)
     handler = logging.FileHandler(task.store + ".errors", delay=True)
     handler.setLevel(logging.ERROR)
     logging.getLogger().addHandler(handler)
@@ -129,7 +152,7 @@ def child(task: Task) -> None:
         asyncio.run(work(task))
         code = 0
     except BaseException:
-        logging.exception("the worker failed")
+        logging.exception("the worker failed")  # this process has no other logger
     finally:
         os._exit(code)
 

@@ -42,6 +42,8 @@ ENDED, KILLED, STOPPED = ("exited", 0), ("killed", signal.SIGKILL), ("stopped", 
 LEASE_S = 1.0
 LONG_LEASE_S = 60.0
 """Longer than a worker may live: whatever is taken over is taken over because its owner is proved dead."""
+SEED = os.environ.get("CADENZA_SEED", "")
+"""Another seed, other moments of death."""
 SOURCES = Path(__file__).parents[2] / "src" / "cadenza"
 
 pytestmark = pytest.mark.sigkill
@@ -80,7 +82,7 @@ def test_every_failpoint_has_its_place_in_the_engine() -> None:
 def test_nothing_is_lost_or_done_twice_by_processes_that_are_killed(
     name: str, workers: Workers, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    chance = random.Random(name)
+    chance = random.Random(name + SEED)
     store = tmp_path / "cadenza.db"
     runs: list[tuple[str, str]] = []
     kills = spawned = 0
@@ -239,6 +241,35 @@ def test_a_worker_that_comes_back_after_its_lease_does_nothing_more(
     assert absence.status == "completed"
     absence.back()
     assert absence.times(step) == times
+
+
+@pytest.mark.parametrize(
+    ("absence", "where", "step", "before"),
+    [
+        ("only_pay", "after_intent", "pay", 0),
+        ("only_reserve", "before_check", "reserve a", 0),
+        ("only_reserve", "after_effect", "reserve a", 1),
+    ],
+    indirect=["absence"],
+)
+def test_a_worker_that_comes_back_does_nothing_more_while_the_new_owner_is_at_work(
+    absence: Absence, where: str, step: str, before: int
+) -> None:
+    """The new owner has written nothing yet: only the epoch tells the old one that the run is not its own."""
+    world = absence.world
+    absence.stopped_at(where)
+    assert absence.times(step) == before
+    world.manner = lambda effect, asked: "hold"
+    other = absence.spawn()
+    assert world.held.wait(PATIENCE_S)
+    journals = absence.journals()
+    os.kill(absence.first, signal.SIGCONT)
+    time.sleep(LEASE_S / 2)
+    assert absence.journals() == journals
+    assert absence.times(step) == before + 1
+    world.release()
+    assert absence.workers.wait(other) == absence.workers.wait(absence.first) == ENDED, errors_of(absence.store)
+    assert (absence.status, absence.times(step)) == ("completed", before + 1)
 
 
 @pytest.mark.parametrize("absence", ["only_assistant"], indirect=True)
