@@ -29,7 +29,8 @@ PROBE = """
 const out = {};
 const nodes = [...document.querySelectorAll("details.node")];
 const shown = () => nodes.filter((node) => node.offsetParent !== null && !node.hidden).length;
-const press = (target, key) => target.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+const options = (key) => ({key, bubbles: true, cancelable: true});
+const press = (target, key) => target.dispatchEvent(new KeyboardEvent("keydown", options(key)));
 const key = (name) => press(document.activeElement, name);
 const focused = () => document.activeElement.parentElement.dataset.path;
 try {

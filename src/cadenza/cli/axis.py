@@ -10,7 +10,8 @@ from itertools import pairwise
 from cadenza.cli.history import History, Item
 
 GAP_SHARE_MIN = 1.0
-"""A gap is shortened if it is longer than this share of all the time in which something worked."""
+"""A gap is shortened if it is longer than this share of all the time in which something worked, and a second."""
+GAP_MIN_US = 1_000_000
 GAP_SHOWN = 0.06
 WAITING_KINDS = ("ask", "timer", "receive", "message", "child", "cancel")
 
@@ -53,7 +54,7 @@ class Axis:
         ends = [self.first, *(end for _, end in spans)]
         begins = [*(begin for begin, _ in spans), self.last]
         for end, begin in zip(ends, begins, strict=True):
-            if begin - end > worked * GAP_SHARE_MIN:
+            if begin - end > max(worked * GAP_SHARE_MIN, GAP_MIN_US):
                 if end > edges[-1]:
                     edges.append(end)
                     idle.append(False)

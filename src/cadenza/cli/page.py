@@ -16,7 +16,7 @@ from string import Template
 
 from cadenza.cli.axis import Axis, axis_of
 from cadenza.cli.board import seconds
-from cadenza.cli.failures import failure_text
+from cadenza.cli.failures import failure_text, raised_in_step
 from cadenza.cli.history import History
 from cadenza.cli.page_rows import Rows, value_text
 from cadenza.cli.questions import Question, how_to_answer
@@ -57,7 +57,7 @@ def page(history: History, questions: list[Question], facts: list[tuple[str, str
         "callouts": _callouts(history, questions, store),
         "ends": _ends(history),
         "ticks": _ticks(axis),
-        "rows": rows.html(),
+        "rows": rows.html() or '<p class="note">No step has ended yet.</p>',
         "notes": _notes(history, axis, rows.left_out),
         "footer": "Made by cadenza show. Everything on this page is in the run's journal.",
     }
@@ -93,7 +93,10 @@ def _callouts(history: History, questions: list[Question], store: str) -> str:
     found: list[str] = []
     row = history.row
     if history.failure is not None:
-        found.append(_callout("failed", "Failed", f'<pre class="cause">{safe(failure_text(history.failure))}</pre>'))
+        text = failure_text(history.failure)
+        if (inner := raised_in_step(history.events, history.failure)) is not None:
+            text += f"\nin {inner.path}: {failure_text(inner.failure)}"
+        found.append(_callout("failed", "Failed", f'<pre class="cause">{safe(text)}</pre>'))
     if row.status == "cancelled":
         found.append(_callout("cancelled", "Cancelled", f"<p>{safe(history.reason or 'no reason given')}</p>"))
     if row.status == "blocked":

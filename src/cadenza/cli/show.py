@@ -91,8 +91,15 @@ def facts(history: History, alive: set[str]) -> list[tuple[str, str]]:
         found.append(("worker", row.owner + gone))
     if row.status == "waiting" and row.wake_at:
         found.append(("wakes", clock(row.wake_at)))
-    found.append(("journal", f"{len(history.events):,} events, {history.count():,} entries"))
+    found.append(
+        ("journal", f"{counted(len(history.events), 'event')}, {counted(history.count(), 'entry', 'entries')}")
+    )
     return found
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number and its noun."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def clock(microseconds: int) -> str:
@@ -198,5 +205,6 @@ def _write_page(history: History, questions: list[Question], alive: set[str], fi
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
     say(
-        f"Wrote {file} ({len(text.encode()) / 1e6:.1f} MB, {history.count():,} entries). Open it in a browser.", "green"
+        f"Wrote {file} ({len(text.encode()) / 1e6:.1f} MB, {counted(history.count(), 'entry', 'entries')}). Open it in a browser.",
+        "green",
     )

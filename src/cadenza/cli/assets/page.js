@@ -7,7 +7,7 @@
   const trouble = document.getElementById("trouble");
   const found = document.getElementById("found");
   const theme = document.getElementById("theme");
-  for (const id of ["tools", "keys", "theme"]) document.getElementById(id).hidden = false;
+  for (const id of nodes.length ? ["tools", "keys", "theme"] : ["theme"]) document.getElementById(id).hidden = false;
 
   theme.addEventListener("click", () => {
     const root = document.documentElement;
