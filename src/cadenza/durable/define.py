@@ -118,7 +118,8 @@ class Signature(Generic[P, T]):
         return codec.codec_of(self.types["return"])
 
     def check_result(self) -> None:
-        """Refuse a type that cannot be journaled before anything runs that has such a result. Raises DefinitionError."""
+        """Refuse a type that cannot be journaled before anything runs that has such a result. Raises
+        DefinitionError."""
         if "result" not in self.__dict__:
             self.__dict__["result"] = codec.codec_of(self.types["return"])
 

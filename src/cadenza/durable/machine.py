@@ -45,7 +45,8 @@ class OutcomeFuture(DurableFuture):
     """Stands for the outcome of one command; knows how to leave when workflow code stops waiting for it."""
 
     def __init__(self, machine: Machine, command: Opened, deliver: Delivery) -> None:
-        super().__init__(loop=machine.loop)
+        self._order = machine.loop.next_order()
+        super(DurableFuture, self).__init__(loop=machine.loop)  # past DurableFuture: this is the hot path
         self.machine, self.command, self.deliver = machine, command, deliver
 
     def cancel(self, msg: Any = None) -> bool:

@@ -67,12 +67,13 @@ class Execution:
             self._rest()
             return
         threads = self.runner.env.threads
-        if (thread := threads.at_work(self.key)) is not None:
-            self._launch(self._take_over(thread))
-            return
-        if (thread := threads.at_work(self.command.undo_of)) is not None:
-            self._launch(self._start_after(thread))
-            return
+        if threads.busy:
+            if (thread := threads.at_work(self.key)) is not None:
+                self._launch(self._take_over(thread))
+                return
+            if (thread := threads.at_work(self.command.undo_of)) is not None:
+                self._launch(self._start_after(thread))
+                return
         if entry is not None:
             self.attempt = entry.attempts + 1
             if entry.intent and self.effect == "irreversible":
@@ -89,7 +90,8 @@ class Execution:
         self.start()
 
     async def _take_over(self, thread: asyncio.Future[Any]) -> None:
-        """It belongs to an attempt that nobody waits for any more, and cannot be stopped (rule 13): what it does counts."""
+        """It belongs to an attempt that nobody waits for any more, and cannot be stopped (rule 13): what it does
+        counts."""
         await asyncio.wait([thread])
         self._started_at = self.runner.now()
         try:

@@ -32,19 +32,18 @@ class JournalOwner(Protocol):
 
 
 class Draft:
-    """What goes into the next append."""
+    """What goes into the next append; most often an event or two, and nothing else."""
 
-    __slots__ = ("awaited", "change", "children", "consumed", "events", "postings", "tasks_closed", "tasks_opened")
+    consumed: tuple[int, ...] = ()
+    postings: tuple[Posting, ...] = ()
+    children: tuple[NewRun, ...] = ()
+    tasks_opened: tuple[OpenTaskRow, ...] = ()
+    tasks_closed: tuple[str, ...] = ()
+    change: Change | None = None
+    awaited = False
 
     def __init__(self) -> None:
         self.events: list[events.AnyEvent] = []
-        self.consumed: list[int] = []
-        self.postings: list[Posting] = []
-        self.children: list[NewRun] = []
-        self.tasks_opened: list[OpenTaskRow] = []
-        self.tasks_closed: list[str] = []
-        self.change: Change | None = None
-        self.awaited = False
 
     @property
     def empty(self) -> bool:
@@ -117,15 +116,15 @@ class JournalWriter:
             draft.awaited = True
         self.ledger.note(event)
         if consumed:
-            draft.consumed.append(consumed)
+            draft.consumed += (consumed,)
         if posting is not None:
-            draft.postings.append(posting)
+            draft.postings += (posting,)
         if child is not None:
-            draft.children.append(child)
+            draft.children += (child,)
         if task_opened is not None:
-            draft.tasks_opened.append(task_opened)
+            draft.tasks_opened += (task_opened,)
         if task_closed:
-            draft.tasks_closed.append(task_closed)
+            draft.tasks_closed += (task_closed,)
         self._bytes += EVENT_BYTES + events.payload_bytes(event)
         if self.head >= self._seq_half or self._bytes > self._bytes_max:
             self._weigh()
@@ -157,12 +156,12 @@ class JournalWriter:
 
     def consume(self, letter: int) -> None:
         """A letter was read, and nothing comes of it."""
-        self._draft.consumed.append(letter)
+        self._draft.consumed += (letter,)
         self._flush()
 
     def close_task(self, path: str) -> None:
         """Nobody need answer this any more."""
-        self._draft.tasks_closed.append(path)
+        self._draft.tasks_closed += (path,)
 
     def leave(self, change: Change, posting: Posting | None, last: tuple[events.AnyEvent, ...]) -> None:
         """The last append: the run's new status, and the events that go with it."""
@@ -172,7 +171,7 @@ class JournalWriter:
         draft.events.extend(last)
         draft.change, draft.awaited = change, True
         if posting is not None:
-            draft.postings.append(posting)
+            draft.postings += (posting,)
         self._flush()
 
     def close(self) -> None:
@@ -199,11 +198,11 @@ class JournalWriter:
             head - len(draft.events),
             self._env.clock.now(),
             tuple(draft.events),
-            tuple(draft.consumed),
-            tuple(draft.postings),
-            tuple(draft.children),
-            tuple(draft.tasks_opened),
-            tuple(draft.tasks_closed),
+            draft.consumed,
+            draft.postings,
+            draft.children,
+            draft.tasks_opened,
+            draft.tasks_closed,
             draft.change,
             not draft.awaited,
         )

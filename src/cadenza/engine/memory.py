@@ -34,6 +34,13 @@ class MemoryStore:
         self._owners: dict[str, OwnerRow] = {}
         self._version = 0
         self._letter_id = 0
+        self._handlers: dict[type[Any], Callable[[Any], Any]] = {
+            kind: getattr(self, f"_{kind.__name__.lower()}")
+            for kind in (
+                *(store.Create, store.Append, store.Post, store.Claim, store.Reclaim),
+                *(store.Renew, store.Retire, store.Unblock, store.Terminate),
+            )
+        }
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -52,10 +59,9 @@ class MemoryStore:
 
     def carry_out(self, operation: store.Operation[Any]) -> tuple[Any, Exception | None]:
         """Carry out one operation at once: (result, error)."""
-        handler: Callable[[Any], Any] = getattr(self, f"_{type(operation).__name__.lower()}")
         self._version += 1
         try:
-            return handler(operation), None
+            return self._handlers[type(operation)](operation), None
         except (Fenced, DuplicateRun, InboxFull, UsageError) as error:
             return None, error
 

@@ -103,6 +103,9 @@ class Runner:
         except CadenzaError as error:
             self._close("broken", error)
             return
+        except Exception as error:
+            self.block(_unforeseen(error))
+            return
         self.journal.hold()
         self.dispatcher.resume(self.machine.take_commands())
         self.journal.let_go()
@@ -183,6 +186,8 @@ class Runner:
                     self.dispatcher.dispatch(command)
         except CadenzaError as bug:
             self.block(bug)
+        except Exception as error:
+            self.block(_unforeseen(error))
         finally:
             self._delivering = False
             journal.let_go()
@@ -381,3 +386,11 @@ class Runner:
     def progress(self, path: str, name: str, detail: Any) -> None:
         """A heartbeat's detail."""
         self.tell(path, "step", name, "progress", detail)
+
+
+def _unforeseen(error: Exception) -> CadenzaError:
+    """A mistake of ours: the run blocks with it, instead of being waited for in vain."""
+    log.exception("an error inside of Cadenza", exc_info=error)
+    return CadenzaError(
+        f"an error inside of Cadenza ({type(error).__name__}: {error}). Please report it; nothing was lost"
+    )

@@ -94,17 +94,18 @@ class Worker:
         runner = self.runners.get(row.no)
         return runner is not None and runner.row.epoch >= epoch
 
-    def _dead(self) -> tuple[str, ...]:
-        """Owners that are provably gone, looked for now and then; and those whose lease has expired."""
+    def _dead(self) -> bool:
+        """Whether owners are provably gone, or have let their lease expire; looked for now and then."""
         elapsed_s, now = self.env.clock.elapsed_s(), self.env.clock.now()
         if elapsed_s - self._buried_s < BURIAL_PAUSE_S:
-            return ()
+            return False
         self._buried_s = elapsed_s
         owners = self.env.store.owners()
-        expired = [each.owner for each in owners if each.expires_at < now and each.owner != self.env.owner]
+        expired = [each for each in owners if each.expires_at < now and each.owner != self.env.owner]
         dead = dead_owners(self._locks, owners, self.env.owner) if self._locks is not None else []
-        self._found_dead = tuple({*expired, *dead})
-        return self._found_dead
+        unlisted = [each.owner for each in expired if not each.expires_at]
+        self._found_dead = tuple(sorted({*unlisted, *dead}))  # leases are looked at anew by the claim itself
+        return bool(expired or dead)
 
     _found_dead: tuple[str, ...] = ()
 

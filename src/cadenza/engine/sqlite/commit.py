@@ -154,10 +154,16 @@ class Writer:
                 batch = batch + more
             with self._mutex:
                 if batch:
-                    self._turnstile.enter()
-                    self._settle(self._commit(batch), batch)
+                    self._settle(self._commit_in_turn(batch), batch)
                 if self._checkpoint_due:
                     self._checkpoint()
+
+    def _commit_in_turn(self, batch: list[Queued]) -> list[tuple[Any, Exception | None]]:
+        try:
+            self._turnstile.enter()
+        except OSError as error:
+            return [(None, explain(error, self._path))] * len(batch)
+        return self._commit(batch)
 
     def _settle(self, results: list[tuple[Any, Exception | None]], batch: list[Queued]) -> None:
         later: list[Settled] = []

@@ -27,7 +27,7 @@ from cadenza.errors import (
 Connection = Any
 """``apsw.Connection``, whose annotations name types that Python 3.11 does not have."""
 BUSY_S_MAX = 30.0
-CHECKPOINT_PAGES = 4_000
+CHECKPOINT_PAGES = 1_000
 
 
 def connect(path: Path, *, writer: bool) -> Connection:

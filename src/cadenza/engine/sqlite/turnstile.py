@@ -21,20 +21,22 @@ class Turnstile:
         self._write = os.open(folder / "write", os.O_RDWR | os.O_CREAT, 0o666)
 
     def enter(self) -> None:
-        """Wait for this process's turn."""
+        """Wait for this process's turn. Raises OSError where the file system gives no locks."""
         fcntl.flock(self._turn, fcntl.LOCK_EX)
-        fcntl.flock(self._write, fcntl.LOCK_EX)
-        fcntl.flock(self._turn, fcntl.LOCK_UN)
+        try:
+            fcntl.flock(self._write, fcntl.LOCK_EX)
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
 
     def enter_at_once(self) -> bool:
         """Take the turn if nobody has it or waits for it; says whether it was taken."""
         try:
             fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:
             return False
         try:
             fcntl.flock(self._write, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:
             return False
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
