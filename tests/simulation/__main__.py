@@ -13,7 +13,6 @@ import argparse
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -45,8 +44,8 @@ def again(seed: int) -> int:
     print("\n".join(report.lines[-SHOWN_LINES:]))
     print(f"\nseed {seed}: {report.events:,} events in {report.virtual_s:.1f} virtual seconds, digest {report.digest}")
     print(f"all of them: {file}")
-    for error in report.causes:
-        traceback.print_exception(error)
+    for cause in report.causes:
+        print(cause)
     for problem in report.problems:
         print(f"VIOLATION  {problem}")
     if not report.problems:
@@ -90,7 +89,7 @@ def reports(seeds: int, processes: int) -> Iterator[Report]:
 
 def chunk(first: int, end: int) -> list[Report]:
     freeze()
-    return [simulate(seed).plain() for seed in range(first, end)]
+    return [simulate(seed) for seed in range(first, end)]
 
 
 def table(counts: Counter[str]) -> None:

@@ -126,8 +126,7 @@ class Auditor:
     def _taken(self, process: Process, rows: list[RunRow]) -> None:
         for row in rows:
             self._now_owned(process, row)
-        if rows:
-            process.faults.point(process, "claim")
+        process.faults.warm("claim")
 
     def _now_owned(self, process: Process, row: RunRow) -> None:
         book = self.by_no.setdefault(row.no, self.books[row.run_id])
@@ -153,8 +152,9 @@ class Auditor:
             self._violate(f"{book.run_id}: {process.name} wrote in epoch {operation.epoch}; {now}")
         if operation.head != len(book.events):
             self._violate(f"{book.run_id}: an append at {operation.head}, and the journal ends at {len(book.events)}")
+        told = {posting.to for posting in operation.postings}
         for event in operation.events:
-            self._noted(book, event)
+            self._noted(book, event, told)
         for child in operation.children:
             if child.started.run_id not in self.books:
                 self._created(child)
@@ -192,7 +192,7 @@ class Auditor:
 
     # --- events ---------------------------------------------------------------------------------------------------
 
-    def _noted(self, book: Book, event: events.AnyEvent) -> None:
+    def _noted(self, book: Book, event: events.AnyEvent, told: set[str]) -> None:
         last = book.events[-1]
         if event.at < last.at:
             self._violate(f"{book.run_id}: {event} is older than {last}")
@@ -202,14 +202,15 @@ class Auditor:
         if isinstance(event, events.Outcome):
             self._outcome(book, event)
         else:
-            self._record(book, event)
+            self._record(book, event, told)
 
     def _outcome(self, book: Book, event: events.Outcome) -> None:
-        place = book.generation, getattr(event, "path", "")
+        what = event.run_id if isinstance(event, events.ChildEnded) else getattr(event, "path", "")
+        place = book.generation, what
         if place[1]:
             self._end_of(book, place, event)
         match event:
-            case events.StepCompleted(value=value) if value.startswith(b'"read:'):
+            case events.StepCompleted(value=value) if value.startswith(b'"'):
                 self.tokens.add(msgspec.json.decode(value))
             case events.TaskAnswered(answer=answer) if book.answers.get(place) != answer:
                 self._violate(f"{book.run_id}: {place[1]} has the answer {answer!r}, and another was first")
@@ -218,11 +219,13 @@ class Auditor:
             case _:
                 pass
 
-    def _record(self, book: Book, event: events.AnyEvent) -> None:
+    def _record(self, book: Book, event: events.AnyEvent, told: set[str]) -> None:
         here = book.generation
         match event:
             case events.RunStarted(generation=generation):
                 book.generation = generation
+            case events.CancelSent(run_id=child) if child not in told:
+                self._violate(f"{book.run_id}: the cancellation of {child} was not sent")
             case events.StepCancelled(path=path):
                 self._end_of(book, (here, path), event)
             case events.StepIntent(path=path):

@@ -32,8 +32,8 @@ async def visit(kind: str, who: str, given: object) -> str:
 
 
 @step(effect="read", retry=OFTEN, timeout_s=LIMIT_S)
-async def read(who: str) -> str:
-    try_ = begin("read", who, "")
+async def read(who: str, seen: list[str]) -> str:
+    try_ = begin("read", who, seen)
     await try_.before()
     return world().read(who)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import traceback
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -39,7 +40,7 @@ class MachineRoom:
         chance = Random(f"{seed}:room")
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
-        self.causes: list[BaseException] = []
+        self.causes: list[str] = []
         burst_max = chance.choice((1, 3, 20))
         self.scheduler = Scheduler(Random(f"{seed}:schedule"), burst_max, keep_trace)
         self._lease_s = chance.choice((2.0, 5.0, 10.0))
@@ -108,7 +109,7 @@ class MachineRoom:
         self.scheduler.trace("VIOLATION", problem)
         self.problems.append(problem)
         if cause is not None:
-            self.causes.append(cause)
+            self.causes.append("".join(traceback.format_exception(cause)))
 
     # --- processes ------------------------------------------------------------------------------------------------
 

@@ -188,8 +188,8 @@ class People:
                 await engine.answer(row.run_id, row.path, given)
             except (UnknownName, InputInvalid) as error:
                 self._room.scheduler.trace("answer came too late", row.run_id, row.path, type(error).__name__)
-            except UsageError:
-                if not engine.find(row.run_id).ended:
+            except UsageError as error:
+                if "answered a moment ago" not in str(error) and not engine.find(row.run_id).ended:
                     raise
 
         return answer
@@ -202,7 +202,7 @@ class People:
         key = task.details["key"]
         if "(" in task.title:
             key += "/" + task.title.partition("(")[2].partition(")")[0]
-        token = self._room.world.inquire(key)
+        token = self._room.world.inquire(key, self._room.auditor.books[row.run_id].epoch)
         self._room.faults.counts["a person resolved a doubt"] += 1
         return (
             Answer(choice="done", value=token, by=str(person)) if token else Answer(choice="not_done", by=str(person))

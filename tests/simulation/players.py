@@ -46,12 +46,10 @@ class Player:
     async def _leaf(self, scene: Scene, who: str) -> Any:
         ctx = self.ctx
         match scene["op"]:
-            case "read":
-                return self._see(await ctx.step(deeds.read, who))
             case "doomed":
                 return await ctx.step(deeds.doomed, who, scene["declared"])
             case "promise":
-                value = await ctx.step(deeds.put, who, self.seen[-4:])
+                value = self._see(await ctx.step(deeds.put, who, self.seen[-4:]))
                 ctx.compensate(deeds.retract, who)
                 return value
             case "sleep":
@@ -73,10 +71,11 @@ class Player:
             case "child":
                 return await self._child(scene, who)
             case op:
-                return await ctx.step(getattr(deeds, op), who, self.seen[-4:])
+                return self._see(await ctx.step(getattr(deeds, op), who, self.seen[-4:]))
 
     def _see(self, what: Any) -> Any:
-        self.seen.append(what)
+        if isinstance(what, str):
+            self.seen.append(what)
         return what
 
     async def _courier(self, scene: Scene, who: str) -> Any:

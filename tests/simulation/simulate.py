@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -30,11 +30,7 @@ class Report:
     virtual_s: float
     counts: Counter[str]
     lines: tuple[str, ...] = ()
-    causes: tuple[BaseException, ...] = ()
-
-    def plain(self) -> Report:
-        """Without the exceptions, which may not fit through a pipe."""
-        return replace(self, causes=())
+    causes: tuple[str, ...] = ()
 
 
 @functools.cache

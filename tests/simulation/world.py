@@ -30,6 +30,9 @@ THREADED = {"press", "hire", "stamp"}
 """Their threads go on when nobody waits any more."""
 FOLLOWED = {"put", "pulse", "pay", "wire", "bill", "book", "notes"}
 """Calls of steps that workflow code makes itself."""
+JOURNALED = {"read", *FOLLOWED, *THREADED} - {"notes"}
+"""Calls whose result is the token that names them, or their reading."""
+JUMPS = "wall clock jumps forward"
 TROUBLES = ("fails before", "fails after", "slow", "hangs before", "hangs after")
 HANG_S = 10_000.0
 
@@ -50,8 +53,8 @@ class Call:
         self.troubles = troubles
         self.token = f"{kind}:{who}"
         self.visits = self.done = 0
-        self.barred = 0
-        """Visits up to this number come too late."""
+        self.bars: list[tuple[int, int]] = []
+        """Visits up to this number, of owners up to this epoch, come too late."""
 
 
 class Visit:
@@ -59,7 +62,7 @@ class Visit:
 
     def __init__(self, world: World, call: Call, process: Process, run_id: str, trouble: str) -> None:
         self._world, self.call, self._process, self._run_id = world, call, process, run_id
-        self._trouble = trouble
+        self._trouble, self.epoch = trouble, _epoch()
         call.visits += 1
         self.number = call.visits
 
@@ -113,10 +116,11 @@ class World:
         trouble = call.troubles.pop() if call.troubles else ""
         visit = Visit(self, call, process, run_id, trouble)
         self._trace(process.name, "begins", call.token, f"#{visit.number}", trouble)
-        if call.given != repr(given):
+        if call.given != repr(given) and kind not in READS:  # what a reading followed upon may be lost
             self._violate(f"{key} was {call.given}, and is now {given!r}")
+        self._check_causes(call, given)
         if kind not in READS:
-            self._check(process, book, call, (int(generation), path), given)
+            self._check(process, book, call, (int(generation), path))
         if visit.number > 1:
             self.counts["read repeated" if kind in READS else "effect repeated with its key"] += 1
         process.faults.warm("begin effect")
@@ -133,11 +137,15 @@ class World:
             self._violate(f"{call.token} has two keys: {call.key} and {key}")
         return call
 
-    def _check(self, process: Process, book: Book, call: Call, place: tuple[int, str], given: Any) -> None:
-        owns = book.owner == process.name and book.epoch == current_scope.get()._run.row.epoch
+    def _check_causes(self, call: Call, given: Any) -> None:
+        """What a call was given is on disk; only reads may follow upon reads that are not."""
         for token in given if isinstance(given, list) else ():
-            if str(token).startswith("read:") and token not in self._auditor.tokens:
+            kind = token.partition(":")[0]
+            if kind in JOURNALED and token not in self._auditor.tokens and not (kind == call.kind == "read"):
                 self._violate(f"{call.token} begins upon {token}, which is not on disk")
+
+    def _check(self, process: Process, book: Book, call: Call, place: tuple[int, str]) -> None:
+        owns = book.owner == process.name and book.epoch == _epoch()
         if owns and call.kind in FOLLOWED and self.decide(0.5) and not book.asks_for(place[1]):
             self._violate(f"{call.token} begins, and what is on disk does not ask for it")
         if owns and place in book.outcomes and call.kind not in THREADED:
@@ -146,19 +154,23 @@ class World:
             self._violate(f"{call.token} begins again, and its result is saved")
         if not owns:
             self.counts["effect begun by a stale owner"] += 1
+            if book.owner not in ("", process.name) and call.kind not in THREADED and not self.counts[JUMPS]:
+                self._violate(f"{call.token} begins at {process.name}; {book.owner} owns {book.run_id}")
         if call.kind in IRREVERSIBLE and not owns and call.kind not in THREADED:
-            self._violate(f"{call.token} begins at {process.name}; {book.owner or 'nobody'} owns {book.run_id}")
+            self._violate(f"{call.token} begins at {process.name}, not in the epoch of {book.owner or 'nobody'}")
         if (call.kind in IRREVERSIBLE or call.kind in UNDO) and owns and place not in book.intents:
             self._violate(f"{call.token} begins without an intent on disk")
 
     def acted(self, visit: Visit, process: Process, run_id: str) -> None:
         """The effect itself."""
         call = visit.call
-        late = visit.number <= call.barred or (call.kind in THREADED and call.key in self._closed)
+        barred = any(visit.number <= number and visit.epoch <= epoch for number, epoch in call.bars)
+        undone = call.kind in COMPENSATABLE and call.key in self._undone
+        late = barred or undone or (call.kind in THREADED and call.key in self._closed)
         if late and self._auditor.books[run_id].owner != process.name:
             self.counts["late effect refused by the world"] += 1
             raise Refused(f"{call.token}: too late")
-        if visit.number <= call.barred or (call.kind in COMPENSATABLE and call.key in self._undone):
+        if barred or undone:
             self._violate(f"{call.token} happens at its owner after it was undone, or known not to have happened")
         call.done += 1
         self._trace(process.name, "does", call.token)
@@ -170,21 +182,21 @@ class World:
     def undo(self, undo_of: str) -> None:
         """What was done under this key is undone, and what is on its way there is stopped."""
         self._undone.add(undo_of)
-        self._bar(undo_of)
+        self._bar(undo_of, _epoch())
 
-    def inquire(self, key: str) -> str | None:
-        """Has it happened? Its token; or None, and then it is stopped too."""
+    def inquire(self, key: str, epoch: int = 0) -> str | None:
+        """Has it happened? Its token; or None, and then it is stopped too. ``epoch`` is of the owner who asks."""
         call = self.by_key.get(key)
         if call is not None and call.done:
             return call.token
-        self._bar(key)
+        self._bar(key, epoch or _epoch())
         return None
 
-    def _bar(self, key: str) -> None:
+    def _bar(self, key: str, epoch: int) -> None:
         self._closed.add(key)
         call = self.by_key.get(key)
         if call is not None:
-            call.barred = call.visits
+            call.bars.append((call.visits, epoch))
 
     def was_undone(self, call: Call) -> bool:
         return call.key in self._undone
@@ -229,6 +241,11 @@ class World:
 
     def decide(self, share: float) -> bool:
         return self._chance.random() < share
+
+
+def _epoch() -> int:
+    """The epoch in which the running step's owner believes to own the run."""
+    return current_scope.get()._run.row.epoch
 
 
 def _class_of(kind: str) -> str:
