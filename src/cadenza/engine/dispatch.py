@@ -153,6 +153,7 @@ class Dispatcher:
         elif path in runner.ledger.tasks:
             event = events.StepCancelled(at=runner.now(), path=path, name="ask")
             runner.journal.record(event, task_closed=path)
+            runner.tell(path, "ask", "ask", "cancelled")
         elif path in runner.ledger.children and path not in runner.ledger.cancels:
             run_id = runner.ledger.children[path]
             letter = events.CancelRequested(at=runner.now(), reason=f"its parent {runner.row.run_id} no longer waits")
