@@ -17,6 +17,7 @@ from cadenza.engine.live import Live
 
 OPEN = ("running", "retrying", "waiting", "unknown")
 ENDED = ("completed", "failed", "cancelled", "replayed")
+RUN_ENDED = ("completed", "failed", "cancelled")
 STATE_OF: dict[str, str] = {
     "started": "running", "completed": "completed", "failed": "failed", "retrying": "retrying",
     "cancelled": "cancelled", "replayed": "replayed", "asked": "waiting", "answered": "completed", "unknown": "unknown",
@@ -72,13 +73,17 @@ class Board:
             self.listener(step, live)
 
     def _run_changed(self, live: Live) -> Step | None:
-        """A child's end is shown at the place where its parent has started it."""
+        """A child's end is shown at the place where its parent has started it; what it left open, nobody waits for."""
         with self.lock:
+            if live.state in RUN_ENDED:
+                for open_key, left in list(self.open.items()):
+                    if left.run_id == live.run_id:
+                        self._move(open_key, left, "cancelled", live)
             key = self.parents.get(live.run_id)
             if key is None:
                 return Step(live.run_id, "", "run", live.name, live.state, live.at, detail=live.detail)
             step = self.steps[key]
-            if live.state in ("completed", "failed", "cancelled", "blocked"):
+            if live.state in (*RUN_ENDED, "blocked"):
                 self._move(key, step, live.state, live)
                 return step
         return None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cadenza.durable.failure import Failure
 
 TRACE_LINES = 30
+MACHINERY = ("/asyncio/", "/concurrent/futures/")
 PACKAGE = str(Path(cadenza.__file__).parent)
 
 
@@ -131,7 +132,7 @@ def _own_lines(trace: str) -> list[str]:
     for line in trace.rstrip().splitlines():
         if line.startswith('  File "'):
             file = line.split('"')[1]
-            is_own = not file.startswith(PACKAGE) and "/asyncio/" not in file
+            is_own = not file.startswith(PACKAGE) and not any(each in file for each in MACHINERY)
         if is_own and line.strip("~^ "):
             kept.append(line)
     return kept

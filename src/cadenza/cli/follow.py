@@ -119,8 +119,10 @@ class Follower:
             return True
         if row.status != "waiting" or (row.wake_at and row.wake_at < time.time_ns() // 1_000 + FAR_US):
             return False
-        children = self._engine.runs(Filter(parent=row.run_id, limit=1_000))
-        return all(self._is_quiet(child) for child in children if not child.ended)
+        if self._engine.runs(Filter(("ready", "running"), parent=row.run_id, limit=1)):
+            return False
+        waiting = self._engine.runs(Filter(("waiting",), parent=row.run_id, limit=1_000))
+        return all(self._is_quiet(each) for each in waiting)
 
     def _waits_for(self, row: RunRow) -> str:
         """What to say of a run in which nothing happens here."""
@@ -146,7 +148,7 @@ class Follower:
 
             view = PlainView(self._board, self._began)
             view.begin()
-            self._tick = view.tick
+            self._note, self._tick = view.note, view.tick
             yield
             self._board.listener = None
 

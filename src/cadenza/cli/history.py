@@ -191,6 +191,10 @@ class _Reader:
             case events.ChildEnded(path=path):
                 item = self._item(path, "child", "", event.at, event.status, event.at)
                 item.child, item.value, item.failure = event.run_id, event.value, event.failure
+            case events.MemosDiscarded(path=path, key=key):
+                self._item(path, "step", "", event.at, None).notes.append(f"saved results from {key!r} on were dropped")
+            case events.CancelSent(path=path):
+                self._item(path, "child", "", event.at, None).notes.append("it was asked to stop")
             case _:
                 pass
 
@@ -240,7 +244,7 @@ class _Reader:
         if self.history.ended:
             for item in self.history.items():
                 if not item.ended:
-                    item.state, item.ended = "cancelled", item.ended
+                    item.state = "cancelled"
             return
         known = self._generation.items
         for path in self._generation.waiting:

@@ -24,7 +24,7 @@ class PlainView:
         self._board, self._began = board, began
         self._lines = self._trouble = 0
         self._next_s = 0.0
-        self._last = ""
+        self._last = self._noted = ""
 
     def begin(self) -> None:
         """Tell what has happened before, and listen from now on."""
@@ -64,6 +64,12 @@ class PlainView:
         if summary != self._last:
             self._last = summary
             self._print(f"… {summary}")
+
+    def note(self, text: str) -> None:
+        """Say what the run waits for, once."""
+        if text and text != self._noted:
+            self._print(text.strip())
+        self._noted = text
 
     def _print(self, line: str) -> None:
         elapsed_s = (time.time_ns() // 1_000 - self._began) / 1e6

@@ -68,7 +68,7 @@ def _print_head(history: History, alive: set[str]) -> None:
     console = out()
     console.print(head, soft_wrap=True)
     for label, value in facts(history, alive):
-        console.print(Text.assemble((f"  {label:<10}", "dim"), clean(value)), no_wrap=True, overflow="ellipsis")
+        console.print(Text.assemble((f"  {label:<12}", "dim"), clean(value)), no_wrap=True, overflow="ellipsis")
     console.print()
 
 
@@ -91,9 +91,8 @@ def facts(history: History, alive: set[str]) -> list[tuple[str, str]]:
         found.append(("worker", row.owner + gone))
     if row.status == "waiting" and row.wake_at:
         found.append(("wakes", clock(row.wake_at)))
-    found.append(
-        ("journal", f"{counted(len(history.events), 'event')}, {counted(history.count(), 'entry', 'entries')}")
-    )
+    entries = counted(history.count(), "entry", "entries")
+    found.append(("journal", f"{counted(len(history.events), 'event')}, {entries}"))
     return found
 
 
@@ -204,7 +203,5 @@ def _write_page(history: History, questions: list[Question], alive: set[str], fi
         file.expanduser().write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
-    say(
-        f"Wrote {file} ({len(text.encode()) / 1e6:.1f} MB, {counted(history.count(), 'entry', 'entries')}). Open it in a browser.",
-        "green",
-    )
+    size_mb, entries = len(text.encode()) / 1e6, counted(history.count(), "entry", "entries")
+    say(f"Wrote {file} ({size_mb:.1f} MB, {entries}). Open it in a browser.", "green")

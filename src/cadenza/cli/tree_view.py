@@ -17,8 +17,8 @@ MARKS = {
     "completed": ("✓", "green"), "failed": ("✗", "red"), "cancelled": ("–", "dim"), "open": ("▸", "cyan"),
     "retrying": ("↻", "yellow"), "waiting": ("?", "magenta"), "doubt": ("?", "bold yellow"),
 }  # fmt: skip
-SIBLINGS_MAX = 12
-SIBLINGS_SHOWN = 4
+SIBLINGS_MAX = 30
+SIBLINGS_SHOWN = 5
 TIMELINE_MAX = 100
 NAME_WIDTH_MAX = 36
 TOOK_WIDTH = 10
