@@ -161,15 +161,40 @@ def test_each_of_many_small_appends_in_a_batch_has_its_own_fence(store: Client) 
     operations = [append(row, 1, completed("a#1"), completed("b#1")) for row in rows]
     operations[3] = append(msgspec.structs.replace(stale, epoch=stale.epoch - 1), 1, completed("stale#1"))
     operations[5] = append(ahead, 2, completed("ahead#1"))
-    operations += [append(twice, 3, completed("c#1")), append(twice, 3, completed("late#1"))]
+    operations[11] = append(rows[11], 1, completed("a#1"), completed("b#1"), tasks_closed=("@ask#1",))
+    operations += [
+        append(twice, 3, completed("c#1")),
+        append(twice, 3, completed("late#1")),
+        append(rows[10], 1, completed("late#1")),
+        append(rows[11], 1, completed("late#1")),
+    ]
     settled = store.batch(operations)
     refused = [index for index, (_, error) in enumerate(settled) if isinstance(error, Fenced)]
-    assert refused == [3, 5, 7, *range(30, 40), 41]
+    assert refused == [3, 5, 7, *range(30, 40), 41, 42, 43]
     assert all(error is None for index, (_, error) in enumerate(settled) if index not in refused)
     for number, row in enumerate(rows):
         written = {3: [], 5: [], 7: ["before#1"], 9: ["a#1", "b#1", "c#1"]}.get(number, ["a#1", "b#1"])
         found = [event.path for event in store.store.events(row.no, 2) if isinstance(event, StepCompleted)]
         assert found == (written if number < 30 else []), row.run_id
+
+
+MOVES: dict[str, Callable[[RunRow], Operation[Any]]] = {
+    "retire": lambda row: Retire(row.owner, NOW),
+    "claim": lambda row: Claim("two", 1, NOW, dead=(row.owner,)),
+    "reclaim": lambda row: Reclaim(row.no, row.owner),
+    "terminate": lambda row: Terminate(row.run_id, "", NOW),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_append_behind_what_moves_its_run_in_the_same_batch_is_refused(store: Client, move: str) -> None:
+    rows = [store.owned(f"r{number}", f"w{number}") for number in range(20)]
+    moves = [MOVES[move](row) for row in rows[10:]]
+    first, second = ([append(row, 1, completed("a#1")) for row in part] for part in (rows[:10], rows[10:]))
+    settled = store.batch([*first, *moves, *second])
+    assert [type(error) for _, error in settled] == [type(None)] * 20 + [Fenced] * 10
+    assert all(len(store.journal(row.run_id)) == 2 for row in rows[:10])
+    assert all(completed("a#1") not in store.journal(row.run_id) for row in rows[10:])
 
 
 def test_operation_that_fails_after_it_has_written_leaves_nothing(store: Client, small_inboxes: None) -> None:
