@@ -63,7 +63,8 @@ class Heap:
 
 
 def main(file: str, seed: str) -> None:
-    from tests.conformance.corpus import ALL_SHAPES  # noqa: F401 - registers the workflows
+    import tests.conformance.corpus
+    import tests.conformance.programs  # noqa: F401 - both register workflows
     from tests.conformance.properties import ending_of
     from tests.conformance.world import open_in
 
