@@ -121,6 +121,7 @@ class World:
         self.children: dict[str, commands.StartChild] = {}
         self.letters: dict[str, list[tuple[str, Any]]] = {}
         self.told_to_stop: set[str] = set()
+        self.stuck: dict[str, tuple[int, bool]] = {}
         self.cancelled = False
         self.cancel_first = cancel_first
         self.queue: deque[events.AnyEvent] = deque()
@@ -280,8 +281,12 @@ class World:
 
     def _arrivals(self) -> list[str]:
         ready = list(self.pending)
-        ready += [run_id for run_id in self.children if run_id]
+        ready += [run_id for run_id in self.children if self.stuck.get(run_id) != self._told(run_id)]
         return [*ready, *(["mail"] if self.mail else [])]
+
+    def _told(self, run_id: str) -> tuple[int, bool]:
+        """What a child has been told until now."""
+        return len(self.letters.get(run_id, ())), run_id in self.told_to_stop
 
     def _arrive(self, what: str) -> None:
         self.now += self.random.choice((0, 1, 700, 2_500))
@@ -345,7 +350,10 @@ class World:
         command = self.children[run_id]
         workflow = shape_of(command, self.letters.get(run_id, ()))
         told = run_id in self.told_to_stop
-        story = World(workflow, self.seed, Mood(), run_id, cancel_first=told and self.random.random() < 0.8).run()
+        in_time = told and self.random.random() < 0.8
+        story = World(workflow, self.seed, CALM, run_id, cancel_first=in_time).run()
+        if told and story.end == "waiting":
+            story = World(workflow, self.seed, CALM, run_id, cancel_first=True).run()
         ending = story.lives[-1].ending
         common: dict[str, Any] = {"at": self.now, "path": command.path, "run_id": run_id}
         match ending:
@@ -356,7 +364,8 @@ class World:
             case commands.Cancelled(failure=failure):
                 event = events.ChildEnded(status="cancelled", failure=failure, **common)
             case _:
-                return  # it still waits for a letter
+                self.stuck[run_id] = self._told(run_id)  # it still waits for a letter
+                return
         del self.children[run_id]
         self._outcome(event)
 
