@@ -89,7 +89,7 @@ def test_a_file_named_as_a_loaded_module_is_refused(cadenza: Project) -> None:
     ("workflow", "says"),
     [
         ("misspelt", ["no agent is named 'clasifier'", "Did you mean 'classifier'?"]),
-        ("spinning", ["did not yield for 10 s", "flows.py:"]),
+        pytest.param("spinning", ["did not yield for 10 s", "flows.py:"], marks=pytest.mark.slow),
     ],
 )
 def test_a_mistake_in_a_workflow_blocks_the_run(cadenza: Project, workflow: str, says: list[str]) -> None:
@@ -195,6 +195,7 @@ def test_a_disk_that_fills_up_loses_nothing(cadenza: Project) -> None:
     done = cadenza("run", "flows.py:chain", "500", before=small_files)
     assert done.code == 5
     assert "Nothing that was accepted is lost" in done.err
+    assert f"cadenza resume {cadenza.run_id()}" in done.err
     done = cadenza("resume", cadenza.run_id())
     assert (done.code, done.out.strip()) == (0, "500")
     assert " replayed" in done.err

@@ -138,6 +138,7 @@ def test_an_interrupt_lets_the_step_end_and_parks_the_run(cadenza: Project, numb
     assert "1 replayed" in done.err
 
 
+@pytest.mark.slow
 def test_a_thread_that_is_stuck_does_not_hold_the_process(cadenza: Project) -> None:
     with cadenza.started("run", "flows.py:hanging", "1") as process:
         cadenza.wait_for("began.log")

@@ -83,6 +83,8 @@ def text_of(error: CadenzaError) -> str:
 def report(error: CadenzaError) -> int:
     """Print an error on stderr; returns its exit code."""
     sys.stderr.write(f"{paint('error:', 'bold red', sys.stderr)} {clean(text_of(error))}\n")
+    for note in getattr(error, "__notes__", ()):
+        sys.stderr.write(f"{clean(note)}\n")
     return code_of(error)
 
 

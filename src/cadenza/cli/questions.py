@@ -9,7 +9,6 @@ from cadenza.cli.place import store_flag
 from cadenza.durable import events
 from cadenza.durable.human import HumanTask
 from cadenza.engine.engine import Engine
-from cadenza.engine.store import OpenTaskRow
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def open_questions(engine: Engine, run_id: str = "", *, answered: bool = False) 
     """
     found = [
         Question(row.run_id, row.path, row.generation, row.asked_at, task)
-        for row, task in _tasks(engine)
+        for row, task in engine.tasks()
         if not run_id or row.run_id == run_id or row.run_id.startswith(f"{run_id}.")
     ]
     taken: dict[str, set[tuple[str, int]]] = {}
@@ -58,10 +57,6 @@ def open_questions(engine: Engine, run_id: str = "", *, answered: bool = False) 
         if question.run_id not in taken:
             taken[question.run_id] = _unread_answers(engine, question.run_id)
     return [each for each in found if ((each.path, each.generation) in taken[each.run_id]) == answered]
-
-
-def _tasks(engine: Engine) -> list[tuple[OpenTaskRow, HumanTask]]:
-    return engine.tasks()
 
 
 def _unread_answers(engine: Engine, run_id: str) -> set[tuple[str, int]]:

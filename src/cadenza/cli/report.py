@@ -76,7 +76,7 @@ def _report_open(engine: Engine, row: RunRow, outcome: Outcome, store: str, targ
     if store == MEMORY:
         say(f"Run {row.run_id} is not finished, and ends with this process: its store was in memory.", "yellow")
         return
-    go_on = _resume(row, store, target)
+    go_on = how_to_resume(row, store, target)
     match outcome.how:
         case "blocked":
             say(f"■ run {outcome.row.run_id} is blocked", "bold red")
@@ -135,7 +135,7 @@ def _awaited(engine: Engine, row: RunRow) -> str:
     return "something from outside: a message, or another run"
 
 
-def _resume(row: RunRow, store: str, target: str) -> str:
+def how_to_resume(row: RunRow, store: str, target: str) -> str:
     """The command that goes on; with the file, where the run's module would not be found from here."""
     file = target.rpartition(":")[0] if ":" in target else target
     elsewhere = file.endswith(".py") and Path(file).expanduser().resolve().parent != Path.cwd()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +26,8 @@ VerifyOption = Annotated[
         "--verify/--no-verify", help="Replay the run when it has ended, to find code that cannot be replayed."
     ),
 ]
+Begun = tuple[str, str]
+"""The run to follow, and the one that it replaces (empty if none)."""
 TargetArgument = Annotated[
     str, typer.Argument(metavar="TARGET", help="FILE.py:WORKFLOW, MODULE:WORKFLOW, or either alone if it has just one.")
 ]
@@ -57,16 +60,18 @@ def run(
     workflow = find_workflow(target)
     value = read_input(input, workflow)
 
-    async def begin(engine: Engine) -> str:
+    async def begin(engine: Engine) -> Begun:
         before = _find(engine, id) if id else None
         handle = await engine.start(workflow, value, id=id, on_conflict=on_conflict, priority=priority)
-        if before is not None and before.run_id != handle.run_id and not before.ended:
+        if before is None:
+            return handle.run_id, ""
+        if before.run_id != handle.run_id:
             await engine.resume(before.run_id)  # it was replaced: somebody must cancel it
-        if before is not None and before.run_id == handle.run_id:
-            if not as_json:
-                say(f"The id {id!r} belongs to run {before.run_id} ({before.shown_status}): joining it.", "yellow")
-            await go_on(engine, before)
-        return handle.run_id
+            return handle.run_id, before.run_id
+        if not as_json:
+            say(f"The id {id!r} belongs to run {before.run_id} ({before.shown_status}): joining it.", "yellow")
+        await go_on(engine, before)
+        return handle.run_id, ""
 
     raise typer.Exit(_drive(begin, store, target, verify=verify, as_json=as_json))
 
@@ -91,9 +96,9 @@ def resume(
             targets.load(target.rpartition(":")[0] if ":" in target else target)
         targets.load_for(row.workflow, [Path.cwd(), path.parent])
 
-    async def begin(engine: Engine) -> str:
+    async def begin(engine: Engine) -> Begun:
         await go_on(engine, engine.find(row.run_id))
-        return row.run_id
+        return row.run_id, ""
 
     raise typer.Exit(_drive(begin, store, target, verify=verify, as_json=as_json))
 
@@ -120,26 +125,32 @@ async def go_on(engine: Engine, row: RunRow) -> None:
 # --- driving ----------------------------------------------------------------------------------------------------------
 
 
-def _drive(begin: Any, store: str, target: str, *, verify: bool, as_json: bool) -> int:
+def _drive(begin: Callable[[Engine], Awaitable[Begun]], store: str, target: str, *, verify: bool, as_json: bool) -> int:
     """Open the store, begin, follow, report; returns the exit code. Raises CadenzaError."""
     log_to_terminal(ends=True)
 
     async def main(interrupts: Interrupts) -> int:
         from cadenza.cli.follow import Follower
-        from cadenza.cli.report import report_end
+        from cadenza.cli.report import how_to_resume, report_end
 
         async with Engine.open(location(store), EngineOptions(verify_replay=verify)) as engine:
             board = Board()
             engine.observe(board)
             began = time.time_ns() // 1_000
-            run_id = await begin(engine)
+            run_id, replaced = await begin(engine)
             row = engine.find(run_id)
             title = f"{row.workflow.rpartition(':')[2]}  {run_id}"
             if not as_json:
                 say(f"Run {run_id} of {row.workflow} in {store}", "dim")
             follower = Follower(engine, run_id, board, interrupts, title=title, began=began, quiet=as_json)
-            outcome = await follower.follow()
+            try:
+                outcome = await follower.follow()
+            except StoreError as error:
+                error.add_note(f"Then go on with: {how_to_resume(row, store, target)}")
+                raise
             code = report_end(engine, run_id, outcome, board, began, store=store, target=target, as_json=as_json)
+            if replaced and not (old := engine.find(replaced)).ended:
+                say(f"Run {replaced}, which it replaces, has yet to clean up: {how_to_resume(old, store, target)}")
             await engine.close(0.2 if outcome.how != "ended" else 2.0)
             return code
 
