@@ -16,6 +16,7 @@ from cadenza.durable.define import find_workflow
 from cadenza.durable.machine import Machine
 from cadenza.engine import store
 from cadenza.engine.store import ENDED, RunRow
+from tests.simulation.programs import MISTAKE
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -75,6 +76,7 @@ class Auditor:
         self.tokens: set[str] = set()
         self.open = 0
         self.on_task: Callable[[store.OpenTaskRow], None] = lambda row: None
+        self.on_blocked: Callable[[str], None] = lambda run_id: None
         self._under_way: defaultdict[str, set[str]] = defaultdict(set)
 
     def committed(
@@ -105,16 +107,20 @@ class Auditor:
                 self._posted(result.run_id, posting)
             case store.Terminate(run_id=run_id) if result:
                 self._terminated(self.books[run_id], operation)
-            case store.Retire(owner=owner):
-                self._retired(owner)
+            case store.Retire() | store.Unblock():
+                self._ready_again(operation)
             case _:
                 pass
 
     # --- operations -----------------------------------------------------------------------------------------------
 
-    def _retired(self, owner: str) -> None:
+    def _ready_again(self, operation: store.Retire | store.Unblock) -> None:
         for book in self.books.values():
-            if book.owner == owner:
+            if isinstance(operation, store.Retire):
+                freed = book.owner == operation.owner
+            else:
+                freed = book.status == "blocked" and operation.run_id in ("", book.run_id)
+            if freed:
                 book.status = "ready"
 
     def _created(self, run: store.NewRun) -> None:
@@ -150,7 +156,7 @@ class Auditor:
         if book.owner != process.name or book.epoch != operation.epoch:
             now = f"{book.owner or 'nobody'} owns {book.epoch}"
             self._violate(f"{book.run_id}: {process.name} wrote in epoch {operation.epoch}; {now}")
-        if operation.head != len(book.events):
+        if operation.head != len(book.events) and (operation.head != store.ANY_HEAD or operation.events):
             self._violate(f"{book.run_id}: an append at {operation.head}, and the journal ends at {len(book.events)}")
         told = {posting.to for posting in operation.postings}
         for event in operation.events:
@@ -163,21 +169,22 @@ class Auditor:
         for task in operation.tasks_opened:
             self.on_task(task)
         if (change := operation.change) is not None:
-            self._changed(book, change.status)
+            self._changed(book, change)
         names = ",".join(f"{type(event).__name__}({getattr(event, 'path', '')})" for event in operation.events)
         self._trace(
             process.name, "appends to", book.run_id, f"{operation.head}:", names, change.status if change else ""
         )
 
-    def _changed(self, book: Book, status: str) -> None:
+    def _changed(self, book: Book, change: store.Change) -> None:
         was_open = not book.ended
-        book.status = status
+        book.status = change.status
         if book.ended and was_open:
             self.open -= 1
             self._under_way[book.key].discard(book.run_id)
-        if status == "blocked":
-            detail = next((f"{each}" for each in reversed(book.events)), "")
-            self._violate(f"{book.run_id} is blocked after {detail[:300]}")
+        if change.status == "blocked" and MISTAKE in change.detail:
+            self.on_blocked(book.run_id)
+        elif change.status == "blocked":
+            self._violate(f"{book.run_id} is blocked after {book.events[-1]}: {change.detail}")
 
     def _posted(self, run_id: str, posting: store.Posting) -> None:
         book = self.books.get(run_id)
@@ -188,7 +195,7 @@ class Auditor:
     def _terminated(self, book: Book, operation: store.Terminate) -> None:
         book.events.append(events.RunCancelled(at=operation.now, reason=operation.reason))
         book.epoch += 1
-        self._changed(book, "cancelled")
+        self._changed(book, store.Change("cancelled"))
 
     # --- events ---------------------------------------------------------------------------------------------------
 

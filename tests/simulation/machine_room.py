@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+from cadenza import Engine, Live
 from cadenza.engine.lease import FileLock
 from cadenza.engine.options import EngineOptions
 from tests.simulation.auditor import Auditor
@@ -25,6 +26,8 @@ from tests.simulation.world import World
 SECOND_US = 1_000_000
 STUCK_US = 900 * SECOND_US
 """Virtual time after the last fault by which everything must have come to an end."""
+LAST_WORDS_US = 30 * SECOND_US
+"""Virtual time in which those who wait for a run's end must be told of it."""
 StoreKind = Literal["memory", "sqlite"]
 
 
@@ -58,6 +61,8 @@ class MachineRoom:
         self._graves: list[Process] = []
         self._places = self._draw_places(chance)
         self._act_us = round(chance.uniform(5, 40) * SECOND_US)
+        self._watched = chance.random() < 0.3
+        self._deploy_us = round(self._act_us * chance.random())
         self._orders = chance.randint(2, 6)
 
     def _draw_places(self, chance: Random) -> list[Place]:
@@ -76,9 +81,10 @@ class MachineRoom:
             lease_s=self._lease_s,
             slots=chance.choice((2, 5, 100, 100)),
             linger_s=chance.choice((0.0, 0.2, 1.0, 5.0)),
-            poll_busy_s=chance.choice((0.05, 0.2, 0.5)),
-            poll_idle_s=chance.choice((0.5, 1.0)),
+            poll_busy_s=chance.choice((0.1, 0.3, 0.8)),
+            poll_idle_s=chance.choice((0.5, 1.0, 2.0)),
             stall_s=1e9,
+            verify_replay=chance.random() < 0.1,
             **more,
         )
 
@@ -90,6 +96,7 @@ class MachineRoom:
             self._start(place)
         self.people.order(self._orders, round(self._act_us * 0.6))
         scheduler = self.scheduler
+        scheduler.at(self._deploy_us, self.people.deploy)
         scheduler.run(self._act_us, lambda: bool(self.problems))
         self.faults.calm = True
         scheduler.trace("calm")
@@ -97,6 +104,7 @@ class MachineRoom:
             process.go_on()
         self.counts["callbacks"] += scheduler.callbacks
         scheduler.run(scheduler.now_us + STUCK_US, self._over)
+        scheduler.run(scheduler.now_us + LAST_WORDS_US, lambda: bool(self.problems))
         for process in [] if self.problems else [*self.processes, *self._graves]:
             for error in process.loops[0].unretrieved():
                 self.violate(f"{process.name}: a task failed: {type(error).__name__}: {error}", error)
@@ -110,6 +118,16 @@ class MachineRoom:
         self.problems.append(problem)
         if cause is not None:
             self.causes.append("".join(traceback.format_exception(cause)))
+
+    def watch(self, engine: Engine) -> None:
+        """In some rooms the engines are watched; a warning is one of code that is not deterministic."""
+        if self._watched:
+            engine.observe(self._heard)
+
+    def _heard(self, live: Live) -> None:
+        self.counts["notice to observers"] += 1
+        if live.state == "warning":
+            self.violate(f"{live.run_id}: {live.detail}")
 
     # --- processes ------------------------------------------------------------------------------------------------
 

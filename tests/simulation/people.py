@@ -6,11 +6,12 @@ acknowledged; so whatever was acknowledged must have happened, and once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from cadenza import Answer, Engine, InputInvalid, StoreError, UnknownName
+from cadenza import Answer, Engine, InputInvalid, RunBlocked, RunCancelled, RunFailed, StoreError, UnknownName
 from cadenza.durable import codec
 from cadenza.durable.human import HumanTask
 from cadenza.engine.store import OpenTaskRow
@@ -20,6 +21,7 @@ from tests.simulation.programs import Scene, Writer, scenes
 
 if TYPE_CHECKING:
     from tests.simulation.machine_room import MachineRoom
+    from tests.simulation.process import Process
 
 SECOND_US = 1_000_000
 
@@ -31,6 +33,14 @@ class Errand:
         self.name, self.work = name, work
         self.settled = False
         self.tries = 0
+
+
+class Wait:
+    """Somebody who waits at a process for the end of a run; ``heard`` is what was said."""
+
+    def __init__(self, order: Order, process: Process) -> None:
+        self.order, self.process = order, process
+        self.heard = ""
 
 
 class Order:
@@ -52,7 +62,10 @@ class People:
         self.answers: dict[str, list[Any]] = {}
         self.errands: list[Errand] = []
         self._unsettled = 0
+        self.waits: list[Wait] = []
+        self.written: list[tuple[str, str, int]] = []
         room.auditor.on_task = self._asked
+        room.auditor.on_blocked = self._blocked
 
     @property
     def satisfied(self) -> bool:
@@ -101,6 +114,8 @@ class People:
         for number in range(count):
             programs = self._writer.programs()
             state: dict[str, Any] = {"tag": f"t{number}", "programs": programs, "got": []}
+            if chance.random() < 0.15:
+                state["mistake"] = chance.randrange(len(programs))
             workflow = players.play
             if chance.random() < 0.25:
                 state = {"tag": f"t{number}", "programs": programs[:1], "hall": chance.choice(("red", "blue"))}
@@ -126,6 +141,8 @@ class People:
     def _follow(self, order: Order) -> None:
         """The run is accepted: write to it, and perhaps cancel it."""
         chance = self._chance
+        if chance.random() < 0.3:
+            self._await(order)
         for program in order.programs:
             for scene in scenes(program):
                 if scene["op"] == "collect":
@@ -142,6 +159,7 @@ class People:
             if not engine.find(order.run_id).ended:
                 try:
                     await engine.signal(order.run_id, name, number, key=f"{name}:{number}")
+                    self.written.append((order.run_id, name, number))
                 except UsageError:
                     if not engine.find(order.run_id).ended:
                         raise
@@ -167,6 +185,50 @@ class People:
                     raise
 
         return cancel
+
+    def _await(self, order: Order) -> None:
+        """Somebody waits for the result, as long as the process lives."""
+        processes = [each for each in self._room.processes if each.serving]
+        if processes:
+            wait = Wait(order, self._chance.choice(processes))
+            self.waits.append(wait)
+            wait.process.spawn(self._hear(wait))
+
+    async def _hear(self, wait: Wait) -> None:
+        engine, run_id = wait.process.engine, wait.order.run_id
+        while not wait.heard:
+            try:
+                await engine.handle(run_id).result()
+                wait.heard = "completed"
+            except RunFailed:
+                wait.heard = "failed"
+            except RunCancelled:
+                wait.heard = "cancelled"
+            except (RunBlocked, StoreError):
+                await asyncio.sleep(1.0)
+            except UsageError:
+                return  # the engine was closed
+        self._room.scheduler.trace(wait.process.name, "hears that", run_id, wait.heard)
+        if self._room.auditor.books[run_id].status != wait.heard:
+            self._room.violate(f"{wait.process.name} heard that {run_id} {wait.heard}, and that is not on disk")
+
+    # --- operators ------------------------------------------------------------------------------------------------
+
+    def deploy(self) -> None:
+        """The mistake is mended; what it has blocked may go on."""
+        self._room.world.deployed = True
+        for book in self._room.auditor.books.values():
+            if book.status == "blocked":
+                self._blocked(book.run_id)
+
+    def _blocked(self, run_id: str) -> None:
+        self._room.faults.counts["run blocked"] += 1
+        if self._room.world.deployed:
+
+            async def resume(engine: Engine) -> None:
+                await engine.resume(run_id)
+
+            self.want(f"resume {run_id}", round(self._chance.random() * SECOND_US), resume)
 
     # --- persons --------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 from cadenza import ChildError, Context, HumanTask, StepError, workflow
-from tests.simulation import deeds
-from tests.simulation.programs import Scene
+from cadenza.errors import DefinitionError
+from tests.simulation import deeds, stage
+from tests.simulation.programs import MISTAKE, Scene
 
 PATIENCE_S = 300.0
 FAILURES = (StepError, ChildError, deeds.Declined)
@@ -130,6 +131,8 @@ async def play(ctx: Context, state: dict[str, Any]) -> list[Any]:
     """One program a generation; ``got`` are the values of the generations before."""
     done = len(state["got"])
     value = await Player(ctx, state["tag"]).play(state["programs"][done])
+    if state.get("mistake") == done and not stage.deployed():
+        raise DefinitionError(MISTAKE)
     got = [*state["got"], value]
     if len(got) < len(state["programs"]):
         ctx.continue_as_new({**state, "got": got})

@@ -85,6 +85,7 @@ class Process:
         try:
             async with self.engine:
                 self.serving = True
+                self.room.watch(self.engine)
                 await self._stop.wait()
                 self.serving = False
         except StoreError as error:

@@ -13,6 +13,8 @@ from typing import Any
 
 Scene = dict[str, Any]
 
+MISTAKE = "a mistake that the next deploy mends"
+"""What a run is blocked by that plays a program with a mistake."""
 STEPS = ("read", "put", "pulse", "press", "pay", "wire", "bill", "stamp", "book", "hire", "notes")
 STEP_WEIGHTS = (5, 6, 1, 2, 4, 3, 2, 2, 4, 1, 2)
 LEAVES = ("step", "sleep", "ask", "collect", "courier", "child", "promise", "patched", "dice", "doomed")

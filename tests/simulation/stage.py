@@ -25,6 +25,11 @@ class running:  # noqa: N801 - used as a function, and a generator would cost mo
         _running.pop()
 
 
+def deployed() -> bool:
+    """Whether the code that is running now has been mended; outside of any process it has."""
+    return not _running or _running[-1].world.deployed
+
+
 def current() -> Process:
     """The process whose code is running now; it is alive, since nothing of a dead one ever runs."""
     process = _running[-1]

@@ -35,6 +35,9 @@ class Verdict:
         if room.problems:
             return
         orders = {order.run_id: order for order in room.people.orders}
+        if lost := orders.keys() - self._books.keys():
+            room.violate(f"{lost} were acknowledged, and do not exist")
+            return
         for book in self._books.values():
             self._journal_is_kept(book)
             self._replays(book)
@@ -42,6 +45,8 @@ class Verdict:
             self._is_undone(book, orders.get(book.run_id))
         for order in orders.values():
             self._result(order)
+        for run_id, name, number in room.people.written:
+            self._letter_is_kept(run_id, name, number)
 
     def _nothing_is_stuck(self) -> None:
         room = self._room
@@ -50,6 +55,9 @@ class Verdict:
                 row = room.disk.reads.run(book.run_id)
                 where = f"{row.status} in epoch {row.epoch}, owner {row.owner or 'nobody'}"
                 room.violate(f"{book.run_id} never ended: it is {where}, and its journal ends with {book.events[-1]}")
+        for wait in room.people.waits:
+            if wait.process.serving and not wait.heard:
+                room.violate(f"{wait.process.name} was not told that {wait.order.run_id} has ended")
         for errand in room.people.errands:
             if not errand.settled:
                 room.violate(f"nobody could {errand.name} in {errand.tries} tries")
@@ -87,6 +95,15 @@ class Verdict:
         for name, numbers in heard.items():
             if numbers != list(range(len(numbers))):
                 self._room.violate(f"{book.run_id} got {name} as {numbers}")
+
+    def _letter_is_kept(self, run_id: str, name: str, number: int) -> None:
+        """An acknowledged message is in the journal, or was not read before the end."""
+        room = self._room
+        letters = [letter.event for letter in room.disk.reads.letters(room.disk.reads.run(run_id).no)]
+        for event in (*self._books[run_id].events, *letters):
+            if isinstance(event, events.MessageReceived) and event.name == name and event.value == b"%d" % number:
+                return
+        room.violate(f"{run_id}: the message {name}:{number} was acknowledged, and is lost")
 
     def _is_undone(self, book: Book, order: Order | None) -> None:
         """What can be undone was undone if the run failed or was cancelled, and not if it completed."""

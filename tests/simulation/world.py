@@ -102,6 +102,8 @@ class World:
         self._closed: set[str] = set()
         self._undone: set[str] = set()
         self._reads = 0
+        self.deployed = False
+        """Whether the workflows' mistake is mended; from then on it is."""
         self._trouble = chance.choice((0.05, 0.2, 0.5))
         self._travel_s = chance.choice((0.0, 0.05, 0.5, 2.0))
 
