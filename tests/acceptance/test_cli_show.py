@@ -51,7 +51,7 @@ def test_the_tree_sums_up_what_went_well_and_shows_the_rest(cadenza: Project) ->
     child = cadenza("show", "child")
     assert "@run:survey#1" in child.out
     assert "Which colour?" in child.out
-    assert "--choice red|green" in child.err
+    assert "--choice red   (or green)" in child.err
 
 
 def test_what_the_journal_holds_cannot_command_the_terminal(cadenza: Project) -> None:

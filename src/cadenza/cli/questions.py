@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,14 +68,21 @@ def _unread_answers(engine: Engine, run_id: str) -> set[tuple[str, int]]:
 def how_to_answer(question: Question, store: str, *, only: bool) -> str:
     """The command that answers a question; ``only`` if no path is needed."""
     path = "" if only else f" {question.path}"
-    return f"cadenza answer {question.run_id}{path} {_flags(question.task)}{store_flag(store)}"
+    flags, others = _flags(question.task)
+    return f"cadenza answer {question.run_id}{path} {flags}{store_flag(store)}" + (
+        f"   (or {others})" if others else ""
+    )
 
 
-def _flags(task: HumanTask) -> str:
+def _flags(task: HumanTask) -> tuple[str, str]:
+    """The options of one answer, and what other answers there are."""
     match task.kind:
         case "approve":
-            return "--approve   (or --reject)"
-        case "choose" | "resolve":
-            return f"--choice {'|'.join(task.options)}"
+            return "--approve", "--reject"
+        case "choose":
+            first, *others = map(shlex.quote, task.options)
+            return f"--choice {first}", ", ".join(others)
+        case "resolve":
+            return "--choice done --value JSON", "--choice not_done, or --choice failed"
         case "edit" | "respond":
-            return "--value JSON"
+            return "--value JSON", ""
