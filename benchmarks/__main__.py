@@ -31,6 +31,8 @@ def main() -> int:
         print(
             "This filesystem lives in memory, so that durable figures mean nothing here: give --folder on a real disk."
         )
+    if environment.crowded():
+        print("This machine is busy with other work: read the ratios with care, or come back when it is quiet.")
     results = Results()
     sides, peers = start_sides(results)
     scratch = Path(tempfile.mkdtemp(prefix="run-", dir=folder))

@@ -68,6 +68,11 @@ def in_memory(kind: str) -> bool:
     return kind in ("tmpfs", "ramfs", "devtmpfs")
 
 
+def crowded() -> bool:
+    """Whether others want more processors than there are: then ratios suffer too, W1 and the processor time most."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1)
+
+
 def machine() -> str:
     """One line about the computer: cores, load, Python, system."""
     load = f"load {os.getloadavg()[0]:.1f}, " if hasattr(os, "getloadavg") else ""
