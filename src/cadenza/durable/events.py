@@ -126,12 +126,13 @@ class CancelRequested(Event, frozen=True, kw_only=True, omit_defaults=True, tag=
 
 
 class StepIntent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="step_intent"):
-    """Committed before an irreversible effect, or an undo, may start."""
+    """Committed before an irreversible effect, or an undo, may start. ``by`` is the owner that is about to do it."""
 
     path: str
     name: str
     input_hash: str
     attempt: int = 1
+    by: str = ""
 
 
 class AttemptFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="attempt_failed"):

@@ -18,6 +18,7 @@ class Entry:
     attempts: int = 0
     retry_at: int = 0
     intent: bool = False
+    by: str = ""
     doubt: str = ""
     doubt_memo: str = ""
     memos: dict[str, events.MemoSaved] = field(default_factory=dict[str, events.MemoSaved])
@@ -47,9 +48,9 @@ class Ledger:
                 self.tasks.discard(path)
             case events.TaskAnswered(path=path):
                 self.tasks.discard(path)
-            case events.StepIntent(path=path, attempt=attempt):
+            case events.StepIntent(path=path, attempt=attempt, by=by):
                 entry = self.open(path)
-                entry.intent, entry.attempts = True, attempt - 1
+                entry.intent, entry.attempts, entry.by = True, attempt - 1, by
             case events.AttemptFailed(path=path, attempt=attempt, retry_at=retry_at):
                 entry = self.open(path)
                 entry.attempts, entry.retry_at, entry.intent = attempt, retry_at, False

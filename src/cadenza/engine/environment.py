@@ -29,7 +29,7 @@ class Lease(Protocol):
 @dataclass(slots=True)
 class Environment:
     """One per engine. ``nudge`` makes the worker look at the store now; ``roomy`` says whether idle runs may stay a
-    moment."""
+    moment; ``gone`` says whether nothing that this owner has begun can go on any more."""
 
     store: Store
     clock: Clock
@@ -43,6 +43,7 @@ class Environment:
     owner: str
     nudge: Callable[[], None] = field(default=lambda: None)
     roomy: Callable[[], bool] = field(default=lambda: True)
+    gone: Callable[[str], bool] = field(default=lambda _: True)
 
     def tell(self, run_id: str, path: str, kind: str, name: str, state: Any, detail: Any = None) -> None:
         self.feed.tell(Live(run_id, path, kind, name, state, self.clock.now(), detail))

@@ -136,6 +136,7 @@ class Execution:
                     name=self.step.name,
                     input_hash=self.command.input_hash,
                     attempt=self.attempt,
+                    by=self.runner.env.owner,
                 )
             )
         failpoint("after_intent")
@@ -302,6 +303,8 @@ class Execution:
         if hook is None or self.attempt > RECONCILE_MAX:
             self._ask(reason)
             return
+        by = self.runner.ledger.open(self.path).by
+        gone = self.runner.env.gone(by)  # before the hook looks: what dies later may have done it meanwhile
         token = current_scope.set(StepScope(self.runner, self.command, self.key, self.attempt))
         try:
             args, kwargs = self.step.coerce(self.command.args, self.command.kwargs)
@@ -315,7 +318,10 @@ class Execution:
         if isinstance(found, Done):
             self._resolve("done", "reconcile", raw, reason)
         elif isinstance(found, NotDone):
-            self._resolve("not_done", "reconcile", b"", reason)
+            if gone:
+                self._resolve("not_done", "reconcile", b"", reason)
+            else:
+                self._ask(f"{reason}; it has not happened yet, but {by}, which began it, may be alive and still do it")
         else:
             self._ask(f"{reason}; {getattr(found, 'reason', '') or 'the reconcile hook could not tell'}")
 

@@ -49,10 +49,11 @@ class FileLock:
 def dead_owners(folder: Path, owners: Iterable[OwnerRow], own: str) -> list[str]:
     """Owners on this host whose process is gone: their lock can be taken, or its file is no more."""
     host = socket.gethostname()
-    return [each.owner for each in owners if each.host == host and each.owner != own and _is_dead(folder, each.owner)]
+    return [each.owner for each in owners if each.host == host and each.owner != own and is_dead(folder, each.owner)]
 
 
-def _is_dead(folder: Path, owner: str) -> bool:
+def is_dead(folder: Path, owner: str) -> bool:
+    """Whether this owner's process is gone: its lock can be taken, or its file is no more."""
     path = folder / f"{owner}.lock"
     try:
         file = os.open(path, os.O_RDWR)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cadenza.durable.events import AnyEvent
 from cadenza.engine.environment import Environment
-from cadenza.engine.lease import dead_owners
+from cadenza.engine.lease import dead_owners, is_dead
 from cadenza.engine.runner import End, Runner
 from cadenza.engine.store import Claim, Filter, Reclaim, Retire, RunRow, Unblock, perform
 from cadenza.errors import CadenzaError, StoreError
@@ -37,6 +37,7 @@ class Worker:
         self, env: Environment, locks: Path | None, on_end: Callable[[Runner, End, Exception | None], None]
     ) -> None:
         self.env, self._locks, self._on_end = env, locks, on_end
+        env.gone = self._gone
         self.runners: dict[int, Runner] = {}
         env.roomy = lambda: 2 * len(self.runners) <= env.options.slots
         self.run_ids: set[str] = set()
@@ -108,6 +109,10 @@ class Worker:
         return bool(expired or dead)
 
     _found_dead: tuple[str, ...] = ()
+
+    def _gone(self, owner: str) -> bool:
+        """Whether this owner is provably dead, or is this process itself; not so one that only lost its lease."""
+        return owner in ("", self.env.owner) or (self._locks is not None and is_dead(self._locks, owner))
 
     def claim(self) -> None:
         """Take ready runs, as many as there is room for."""
