@@ -35,7 +35,8 @@ def replays_elsewhere(
     file.write_bytes(
         msgspec.msgpack.encode([(name, [encode_event(event) for event in each]) for name, each in journals])
     )
-    environment = os.environ | {"PYTHONHASHSEED": "random", "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])  # the same Cadenza as here, wherever it came from
+    environment = os.environ | {"PYTHONHASHSEED": "random", "PYTHONPATH": path}
     command = [sys.executable, "-W", "error", "-m", "tests.conformance.elsewhere", str(file), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -319,6 +319,21 @@ def test_what_arrives_while_a_generation_ends_is_carried_to_the_next() -> None:
 
 
 @workflow
+async def two_receivers(ctx: Context) -> list[Any]:
+    return await asyncio.gather(ctx.receive("word"), ctx.receive("word"))
+
+
+def test_the_first_to_wait_for_a_message_is_the_first_to_get_one() -> None:
+    driven = Driven(two_receivers)
+    for value in (b'"first"', b'"second"'):
+        driven.apply(events.MessageReceived(at=T0, name="word", value=value))
+    ending = driven.ending
+    assert isinstance(ending, commands.Completed)
+    assert ending.value == b'["first","second"]'
+    driven.close()
+
+
+@workflow
 async def asks_for_a_child(ctx: Context, run_id: str) -> list[Any]:
     first, second = ctx.child(run_id, int), ctx.child(run_id, int)
     return [await first.result(), await second.result(), await ctx.child(run_id, int).result()]
