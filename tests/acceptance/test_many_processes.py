@@ -376,13 +376,17 @@ def test_owner_on_another_host_is_taken_over_when_its_lease_is_over(crew: Crew) 
 # --- one file, many hands ---------------------------------------------------------------------------------------------
 
 OPEN = """
-import sys
+import sys, time
 from pathlib import Path
 from tests.conformance.stores import sqlite
 print("ready", flush=True)
-sys.stdin.readline()
-with sqlite(Path(sys.argv[1])) as client:
-    client.create(sys.argv[2])
+folder, name = Path(sys.argv[1]), sys.argv[2]
+at = float(sys.stdin.readline())
+for number in range(int(sys.argv[3])):
+    while (left := at + number * 0.08 - time.time()) > 0:
+        time.sleep(max(0.0, left - 0.002))
+    with sqlite(folder / f"{number}.db") as client:
+        client.create(name)
 """
 
 
@@ -397,15 +401,17 @@ def started(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def test_new_file_can_be_opened_by_many_at_once(tmp_path: Path) -> None:
-    for attempt in range(3):
-        path = tmp_path / f"{attempt}.db"
-        processes = [started(OPEN, path, f"r{number}") for number in range(4)]
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        assert [process.communicate(timeout=60)[1] for process in processes] == [""] * 4
-        with sqlite(path) as client:
+    """The first makes the tables; the others wait for it, and do not take a half-made file for somebody else's."""
+    files, hands = 20, 4
+    processes = [started(OPEN, tmp_path, f"r{number}", files) for number in range(hands)]
+    at = time.time() + 0.2
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(f"{at}\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=60)[1] for process in processes] == [""] * hands
+    for number in range(files):
+        with sqlite(tmp_path / f"{number}.db") as client:
             assert sorted(row.run_id for row in client.store.runs(Filter())) == ["r0", "r1", "r2", "r3"]
 
 

@@ -175,6 +175,21 @@ def test_outcome_is_on_disk_before_the_next_step_starts(disk: Disk, tmp_path: Pa
         assert sum(between) <= 9 * syncs_each + 3  # and no more than that, renewals of the lease aside
 
 
+@workflow
+async def alternate(ctx: Context, number: int) -> int:
+    for each in range(5):
+        await ctx.step(look, each)
+        await ctx.step(glance, each)
+    return number
+
+
+def test_outcome_is_on_disk_before_the_run_goes_on_to_what_is_only_read(disk: Disk, tmp_path: Path) -> None:
+    seen.clear()
+    watching[:] = [disk]
+    assert cadenza.run(alternate, 1, store=tmp_path / "store.db") == 1
+    assert all(at_glance > at_look for at_look, at_glance in zip(seen[::2], seen[1::2], strict=True))
+
+
 # --- from outside -----------------------------------------------------------------------------------------------------
 
 WRITE = """

@@ -335,6 +335,8 @@ class Engine:
             raise UsageError(f"run {row.run_id} is {row.status} already")
         if force:
             await self._perform(Terminate(row.run_id, reason, self.clock.now()))
+            if self.worker is not None and (runner := self.worker.runners.get(row.no)) is not None:
+                runner.lose(row.epoch + 1)
         else:
             await self._post(row.run_id, events.CancelRequested(at=self.clock.now(), reason=reason))
 

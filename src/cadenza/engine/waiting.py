@@ -67,6 +67,8 @@ class Waiting:
             self._tell(run_id, Ended(None, runner.detail))
         elif end == "broken" and error is not None:
             self.fail(error, run_id)
+        else:
+            self._version = -1  # it may have ended elsewhere, before the last look
 
     def _tell(self, run_id: str, ended: Ended) -> None:
         for waiter in self._waiters.pop(run_id, ()):
