@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -383,6 +385,21 @@ def test_lock_of_another_program_is_waited_for_and_then_reported(
             assert await (await engine.resume("parked")).result() == 42
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_new_file_that_another_process_is_making_is_waited_for(tmp_path: Path, begin: str) -> None:
+    path = tmp_path / "store.db"
+    opened: list[int] = []
+    with outside(path) as other:
+        other.execute(f"{begin}; CREATE TABLE half_made (a)")
+        thread = threading.Thread(target=lambda: opened.append(asyncio.run(use(path))))
+        thread.start()
+        time.sleep(0.3)
+        assert not opened
+        other.execute("ROLLBACK")
+        thread.join(PATIENCE_S)
+    assert opened == [2]
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------

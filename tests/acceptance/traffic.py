@@ -77,7 +77,7 @@ async def was_paid(number: int) -> Done | NotDone:
 @step(effect="irreversible", reconcile=was_paid)
 async def pay(number: int) -> str:
     note("effects", kind="pay", key=step.key())
-    await asyncio.sleep(0.05)  # so that some are killed in between
+    await asyncio.sleep(0.2)  # so that some are killed in between
     return f"paid {number}"
 
 

@@ -57,8 +57,6 @@ class Execution:
         machine = self.runner.machine
         return idempotency_key(machine.run_id, machine.generation, self.path)
 
-    # --- before ---------------------------------------------------------------------------------------------------
-
     def start(self) -> None:
         """Do what the ledger allows for a call that has no outcome, once no thread of this process is at work on it."""
         entry = self.runner.ledger.at(self.path)
@@ -90,8 +88,7 @@ class Execution:
         self.start()
 
     async def _take_over(self, thread: asyncio.Future[Any]) -> None:
-        """It belongs to an attempt that nobody waits for any more, and cannot be stopped (rule 13): what it does
-        counts."""
+        """It belongs to an attempt that nobody waits for, and cannot be stopped (rule 13): what it does counts."""
         await asyncio.wait([thread])
         self._started_at = self.runner.now()
         try:
@@ -153,8 +150,6 @@ class Execution:
     def _rest(self) -> None:
         self.idle = True
         self.runner.settle_soon()
-
-    # --- running --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         runner = self.runner
