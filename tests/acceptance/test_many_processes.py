@@ -103,19 +103,20 @@ async def until(happened: Callable[[], Any], seconds: float = 30.0) -> Any:
 @pytest.mark.slow
 def test_random_work_of_four_processes_with_kills_ends_as_it_should(crew: Crew) -> None:
     chance = random.Random(int(os.environ.get("CADENZA_SEED", "1")))
-    steady, mortal = crew.start("worker"), crew.start("worker")
+    workers = [crew.start("worker"), crew.start("worker")]
     starter = crew.start("starter", seed=chance.randrange(1_000), seconds=SECONDS)
     talker = crew.start("talker", seed=chance.randrange(1_000))
     kills = 0
     while starter.poll() is None:
         time.sleep(chance.uniform(0.3, 1.5))
-        mortal.kill()
-        mortal.wait(30)
+        oldest = workers.pop(0)
+        oldest.kill()
+        oldest.wait(30)
         kills += 1
-        mortal = crew.start("worker")
+        workers.append(crew.start("worker"))
     (crew.folder / "stop").touch()
     assert talker.wait(60) == 0, crew.said()
-    for worker in (steady, mortal):
+    for worker in workers:
         worker.terminate()
         assert worker.wait(30) == 0, crew.said()
     assert starter.returncode == 0
