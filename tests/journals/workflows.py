@@ -71,8 +71,8 @@ async def fan_out(ctx: Context, names: list[str]) -> list[str]:
 async def nested(ctx: Context, names: list[str]) -> list[str]:
     async def both(name: str) -> str:
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(ctx.step(flaky, name))
-            second = group.create_task(ctx.call("shouter", name))
+            first = group.create_task(ctx.step(flaky, name))  # pyright: ignore[reportArgumentType] - our loop takes awaitables
+            second = group.create_task(ctx.call("shouter", name))  # pyright: ignore[reportArgumentType]
         return first.result() + second.result()
 
     return await asyncio.gather(*[both(name) for name in names])
