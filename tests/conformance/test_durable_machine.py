@@ -320,7 +320,7 @@ def test_what_arrives_while_a_generation_ends_is_carried_to_the_next() -> None:
 
 @workflow
 async def two_receivers(ctx: Context) -> list[Any]:
-    return await asyncio.gather(ctx.receive("word"), ctx.receive("word"))
+    return list(await asyncio.gather(ctx.receive("word"), ctx.receive("word")))
 
 
 def test_the_first_to_wait_for_a_message_is_the_first_to_get_one() -> None:
