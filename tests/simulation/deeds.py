@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from cadenza import Done, InDoubt, NotDone, Retry, step
 from tests.simulation import stage
 from tests.simulation.world import Hiccup, Visit, World
@@ -106,7 +108,13 @@ async def bill(who: str, seen: list[str]) -> str:
     return await visit("bill", who, seen)
 
 
-@step(effect="irreversible", timeout_s=LIMIT_S, reconcile=ask_the_bank)
+def ask_the_archive(who: str, seen: list[str]) -> Done | NotDone:
+    """A hook that runs in a thread, as the step does."""
+    token = world().inquire(step.key())
+    return Done(token) if token else NotDone()
+
+
+@step(effect="irreversible", timeout_s=LIMIT_S, reconcile=ask_the_archive)
 def stamp(who: str, seen: list[str]) -> str:
     """In a thread, which cannot be stopped."""
     try_ = begin("stamp", who, seen)
@@ -136,8 +144,11 @@ async def unhire(token: str | None) -> None:
     await take_back("unhire", step.undo_of(), token)
 
 
-@step(retry=OFTEN, timeout_s=LIMIT_S)
+@step(retry=OFTEN, timeout_s=LIMIT_S, raises=(Declined,))
 async def retract(who: str) -> None:
+    """Cannot always be done; the rest must be undone all the same."""
+    if world().decide(0.15):
+        raise Declined(who)
     await take_back("retract", who, who)
 
 
@@ -170,3 +181,13 @@ async def notes(who: str, seen: list[str]) -> list[str]:
     ]
     try_.come_back()
     return pages
+
+
+@step(retry=OFTEN, timeout_s=4 * LIMIT_S)
+async def album(who: str, seen: list[str]) -> list[str]:
+    """Sub-results side by side: one that fails ends the others."""
+    begin("album", who, seen)
+    here, key = world(), step.key()
+    return await asyncio.gather(
+        *(step.memo(kind, lambda kind=kind: here.sub_result(kind, who, key)) for kind in ("left", "middle", "right"))
+    )

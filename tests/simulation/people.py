@@ -49,7 +49,7 @@ class Order:
     def __init__(self, tag: str, programs: list[Scene], workflow: Any, state: dict[str, Any], priority: int) -> None:
         self.tag, self.programs, self.workflow, self.state, self.priority = tag, programs, workflow, state, priority
         self.run_id = ""
-        self.cancel_acked = self.forced = False
+        self.replaced = 0
 
 
 class People:
@@ -62,6 +62,7 @@ class People:
         self.answers: dict[str, list[Any]] = {}
         self.errands: list[Errand] = []
         self._unsettled = 0
+        self.forced: set[str] = set()
         self.waits: list[Wait] = []
         self.written: list[tuple[str, str, int]] = []
         room.auditor.on_task = self._asked
@@ -130,7 +131,7 @@ class People:
                 order.workflow, order.state, id=order.tag, on_conflict="join", priority=order.priority
             )
             if order.run_id:
-                if order.run_id != handle.run_id:
+                if order.run_id != handle.run_id and not order.replaced:
                     self._room.violate(f"{order.tag} is {order.run_id}, and then {handle.run_id}")
                 return
             order.run_id = handle.run_id
@@ -147,7 +148,9 @@ class People:
             for scene in scenes(program):
                 if scene["op"] == "collect":
                     self._write(order, f"mail-{scene['id']}", 0, scene["n"])
-        if chance.random() < 0.2:
+        if chance.random() < 0.08 and "r" not in order.tag:
+            self.want(f"replace {order.tag}", round(chance.expovariate(1 / 8.0) * SECOND_US), self._replace(order))
+        if chance.random() < 0.25:
             self.want(f"cancel {order.tag}", round(chance.expovariate(1 / 8.0) * SECOND_US), self._cancel(order))
 
     def _write(self, order: Order, name: str, number: int, count: int) -> None:
@@ -173,18 +176,35 @@ class People:
         self.want(f"write {name}:{number} to {order.tag}", round(delay_s * SECOND_US), write)
 
     def _cancel(self, order: Order) -> Callable[[Engine], Awaitable[None]]:
-        forced = self._chance.random() < 0.15
+        """The run, or one of its children; by force, or so that it can clean up."""
+        chance = self._chance
+        forced, child, draw = chance.random() < 0.2, chance.random() < 0.3, chance.random()
 
         async def cancel(engine: Engine) -> None:
+            family = [each for each in self._room.auditor.books if each.startswith(f"{order.run_id}.")]
+            run_id = family[int(draw * len(family))] if child and family else order.run_id
             try:
-                order.forced = order.forced or forced
-                await engine.cancel(order.run_id, "the customer went away", force=forced)
-                order.cancel_acked = True
+                if forced:
+                    self.forced.add(run_id)
+                await engine.cancel(run_id, "the customer went away", force=forced)
             except UsageError:
-                if not engine.find(order.run_id).ended:
+                if not engine.find(run_id).ended:
                     raise
 
         return cancel
+
+    def _replace(self, order: Order) -> Callable[[Engine], Awaitable[None]]:
+        """The id goes to a new run of the same programs; a start that is tried again makes a run of its own."""
+
+        async def replace(engine: Engine) -> None:
+            order.replaced += 1
+            state = {**order.state, "tag": f"{order.tag}r{order.replaced}"}
+            handle = await engine.start(order.workflow, state, id=order.tag, on_conflict="replace")
+            self.orders.append(replaced := Order(state["tag"], order.programs, order.workflow, state, 0))
+            replaced.run_id = handle.run_id
+            self._follow(replaced)
+
+        return replace
 
     def _await(self, order: Order) -> None:
         """Somebody waits for the result, as long as the process lives."""
@@ -266,6 +286,6 @@ class People:
             key += "/" + task.title.partition("(")[2].partition(")")[0]
         token = self._room.world.inquire(key, self._room.auditor.books[row.run_id].epoch)
         self._room.faults.counts["a person resolved a doubt"] += 1
-        return (
-            Answer(choice="done", value=token, by=str(person)) if token else Answer(choice="not_done", by=str(person))
-        )
+        if token:
+            return Answer(choice="done", value=token, by=str(person))
+        return Answer(choice="failed" if self._chance.random() < 0.15 else "not_done", by=str(person))

@@ -15,8 +15,8 @@ Scene = dict[str, Any]
 
 MISTAKE = "a mistake that the next deploy mends"
 """What a run is blocked by that plays a program with a mistake."""
-STEPS = ("read", "put", "pulse", "press", "pay", "wire", "bill", "stamp", "book", "hire", "notes")
-STEP_WEIGHTS = (5, 6, 1, 2, 4, 3, 2, 2, 4, 1, 2)
+STEPS = ("read", "put", "pulse", "press", "pay", "wire", "bill", "stamp", "book", "hire", "notes", "album")
+STEP_WEIGHTS = (5, 6, 1, 2, 4, 3, 2, 2, 4, 1, 2, 1)
 LEAVES = ("step", "sleep", "ask", "collect", "courier", "child", "promise", "patched", "dice", "doomed")
 LEAF_WEIGHTS = (26, 5, 3, 3, 2, 2, 2, 1, 1, 1)
 TREES = ("seq", "gather", "group", "race", "timeout", "try", "shield")

@@ -42,7 +42,7 @@ class Verdict:
             self._journal_is_kept(book)
             self._replays(book)
             self._messages(book)
-            self._is_undone(book, orders.get(book.run_id))
+            self._is_undone(book)
         for order in orders.values():
             self._result(order)
         for run_id, name, number in room.people.written:
@@ -105,9 +105,9 @@ class Verdict:
                 return
         room.violate(f"{run_id}: the message {name}:{number} was acknowledged, and is lost")
 
-    def _is_undone(self, book: Book, order: Order | None) -> None:
+    def _is_undone(self, book: Book) -> None:
         """What can be undone was undone if the run failed or was cancelled, and not if it completed."""
-        if order is not None and order.forced:
+        if book.run_id in self._room.people.forced:
             return
         for call in self._room.world.calls.values():
             if call.kind not in COMPENSATABLE or not call.key.startswith(f"{book.run_id}:"):
@@ -134,7 +134,7 @@ class Verdict:
                 if problem := self._wrong(program, value, order.tag):
                     self._room.violate(f"{order.tag}: {problem}")
         elif isinstance(last, events.RunCancelled):
-            if book.cancelled_at < 0 and not order.forced:
+            if book.cancelled_at < 0 and order.run_id not in self._room.people.forced:
                 self._room.violate(f"{order.tag} was cancelled, and nobody asked for it")
         elif not any(self._fails(event) for event in book.events):
             self._room.violate(f"{order.tag} failed, and nothing in it did: {last}")
@@ -176,8 +176,9 @@ class Verdict:
                 return value in room.people.answers.get(who, ())
             case "collect" | "courier":
                 return value == list(range(scene["n"]))
-            case "notes":
-                return value == [f"{kind}:{who}" for kind in ("glance", "ink", "seal")]
+            case "notes" | "album":
+                kinds = ("glance", "ink", "seal") if scene["op"] == "notes" else ("left", "middle", "right")
+                return value == [f"{kind}:{who}" for kind in kinds]
             case op:
                 call = room.world.calls.get(f"{'put' if op == 'promise' else op}:{who}")
                 return call is not None and call.done > 0 and value == call.token
