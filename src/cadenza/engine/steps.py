@@ -70,7 +70,7 @@ class StepScope:
         """No memo outlives its attempt (a failing ``gather`` leaves its others running), or the next would do it
         again."""
         own = asyncio.current_task()
-        left = {task for task in self.flights if task is not None and task is not own}
+        left = list(dict.fromkeys(task for task in self.flights if task is not None and task is not own))
         for task in left:
             task.cancel()
         if left:

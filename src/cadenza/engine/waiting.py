@@ -49,7 +49,7 @@ class Waiting:
         if not self._waiters or (version := self._store.version()) == self._version:
             return
         self._version = version
-        for run_id in self._waiters.keys() - here:
+        for run_id in [each for each in self._waiters if each not in here]:
             row = self._store.run(run_id)
             if row is None:
                 self.fail(UnknownName("run", run_id), run_id)
