@@ -82,7 +82,7 @@ async def ask_the_bank(who: str, seen: list[str]) -> Done | NotDone | InDoubt:
         return InDoubt("the bank does not answer")
     if here.decide(0.1):
         raise Hiccup("the bank is closed")
-    token = here.inquire(step.key())
+    token = here.look_up(step.key())
     here.counts["reconciled: done" if token else "reconciled: not done"] += 1
     return Done(token) if token else NotDone()
 
@@ -110,7 +110,7 @@ async def bill(who: str, seen: list[str]) -> str:
 
 def ask_the_archive(who: str, seen: list[str]) -> Done | NotDone:
     """A hook that runs in a thread, as the step does."""
-    token = world().inquire(step.key())
+    token = world().look_up(step.key())
     return Done(token) if token else NotDone()
 
 

@@ -2,9 +2,9 @@
 
 A *call* is one logical call of a step, by whatever process and however often it is tried; a *visit* is one try of it.
 
-A reconcile hook, a person and an undo speak for the world: "it has not happened" (or "it is undone") also means that
-the world refuses a visit which is still on its way, as a bank stops a payment. That covers only visits of a process
-that has lost the run in the middle; a late visit of the run's own owner is a violation.
+A person and an undo speak for the world: "it has not happened" (or "it is undone") also means that the world refuses
+a visit which is still on its way, as a bank stops a payment. That covers only visits of a process that has lost the
+run in the middle; a late visit of the run's own owner is a violation. A reconcile hook only looks.
 """
 
 from __future__ import annotations
@@ -186,13 +186,17 @@ class World:
         self._undone.add(undo_of)
         self._bar(undo_of, _epoch())
 
-    def inquire(self, key: str, epoch: int = 0) -> str | None:
-        """Has it happened? Its token; or None, and then it is stopped too. ``epoch`` is of the owner who asks."""
+    def look_up(self, key: str) -> str | None:
+        """Has it happened? Its token, or None: so far it has not."""
         call = self.by_key.get(key)
-        if call is not None and call.done:
-            return call.token
-        self._bar(key, epoch or _epoch())
-        return None
+        return call.token if call is not None and call.done else None
+
+    def inquire(self, key: str, epoch: int) -> str | None:
+        """The same, for a person, who has it stopped if it has not happened. ``epoch`` is that of the run's owner."""
+        token = self.look_up(key)
+        if token is None:
+            self._bar(key, epoch)
+        return token
 
     def _bar(self, key: str, epoch: int) -> None:
         self._closed.add(key)
