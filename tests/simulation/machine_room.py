@@ -105,7 +105,7 @@ class MachineRoom:
         self.counts["callbacks"] += scheduler.callbacks
         scheduler.run(scheduler.now_us + STUCK_US, self._over)
         scheduler.run(scheduler.now_us + LAST_WORDS_US, lambda: bool(self.problems))
-        for process in [] if self.problems else [*self.processes, *self._graves]:
+        for process in [] if self.problems else self.processes:
             for error in process.loops[0].unretrieved():
                 self.violate(f"{process.name}: a task failed: {type(error).__name__}: {error}", error)
 
