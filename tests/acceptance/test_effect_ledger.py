@@ -29,7 +29,7 @@ from cadenza.engine.lease import LeaseKeeper
 from cadenza.engine.memory import MemoryStore
 from cadenza.engine.store import Append, Claim, Operation, Post, Posting, perform
 
-LIMIT_S, WORK_S = 0.05, 0.25
+LIMIT_S, WORK_S, PATIENCE_S = 0.05, 0.25, 20
 happened: list[str] = []
 """What has happened, in order."""
 
@@ -43,7 +43,7 @@ def play(main: Callable[[Engine], Awaitable[None]], location: str | Path = ":mem
     happened.clear()
 
     async def opened() -> None:
-        async with Engine.open(location, EngineOptions(linger_s=0.0)) as engine:
+        async with Engine.open(location, EngineOptions(linger_s=0.0)) as engine, asyncio.timeout(PATIENCE_S):
             await main(engine)
 
     asyncio.run(opened())
@@ -99,7 +99,7 @@ def test_an_answer_and_the_outcome_that_it_decides_are_one_append() -> None:
             super().submit(operation, done, inline=inline)
 
     async def main() -> None:
-        async with Engine(Watched(), EngineOptions(linger_s=0.0)) as engine:
+        async with Engine(Watched(), EngineOptions(linger_s=0.0)) as engine, asyncio.timeout(PATIENCE_S):
             handle = await engine.start(paying, 7)
             await handle.settled()
             ((row, _),) = engine.tasks(handle.run_id)
