@@ -590,7 +590,7 @@ def test_step_function_that_was_deleted_blocks_the_run_until_it_is_back(location
             deploy_step(ship, "shipp")
             await handle.signal("go", 1)
             detail = await blocked(handle)
-            assert "no step is named 'shop:ship'. Did you mean 'shop:shipp'?" in detail
+            assert "no step is named 'shop:ship'. Did you mean 'shop:shipp'" in detail
             assert "Was it deleted or renamed while a run still needs it?" in detail
             deploy_step(ship, "ship")
             assert await (await engine.resume(handle.run_id)).result() == 22

@@ -161,6 +161,22 @@ def test_due_time_is_that_of_the_first_ready_run_or_timer(store: Client) -> None
     assert store.store.next_due() == NOW + 3 * SECOND
     store.create("r3", at=NOW + SECOND)
     assert store.store.next_due() == NOW + SECOND
+    assert store.store.next_due(NOW + SECOND) == NOW + 3 * SECOND
+    assert store.store.next_due(NOW + 3 * SECOND - 1) == NOW + 3 * SECOND
+    assert store.store.next_due(NOW + 5 * SECOND) == 0
+
+
+def test_claim_that_changes_nothing_looks_like_no_commit(stores: Stores) -> None:
+    store, other = stores.client(), stores.client()
+    keyed(store, 3, limit=1)
+    store.claim()
+    seen = other.store.version()
+    assert store.claim() == store.claim(family=("nobody",)) == []
+    assert other.store.version() == seen
+    store.renew("gone", NOW - 1)
+    seen = other.store.version()
+    assert store.claim(now=NOW) == []
+    assert other.store.version() != seen, "an owner was buried"
 
 
 # --- owners -----------------------------------------------------------------------------------------------------------

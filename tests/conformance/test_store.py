@@ -405,6 +405,24 @@ def test_full_inbox_refuses_bounded_letters_until_some_are_read(store: Client, s
     assert len(store.inbox()) == 3
 
 
+def test_inbox_is_full_or_not_as_of_each_letter(store: Client, small_inboxes: None) -> None:
+    row, other = store.owned(), store.owned("other")
+    for number in range(3):
+        store.post("r1", key=f"k{number}")
+    bounded = Posting("r1", message(), bounded=True)
+    with pytest.raises(InboxFull):
+        store.append(other, postings=(bounded,))
+    first, *_ = store.inbox()
+    store.append(row, consumed=(first.id,), postings=(bounded,))  # it made room itself
+    assert len(store.inbox()) == 3
+    with pytest.raises(InboxFull):
+        store.append(row, consumed=(store.inbox()[0].id,), postings=(bounded, bounded))
+    known = Posting("r1", message(), key="k2", bounded=True)
+    new = Posting("r1", message(), key="new", bounded=True)
+    store.append(row, consumed=(store.inbox()[0].id,), postings=(known, new, new))
+    assert len(store.inbox()) == 3
+
+
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
 def test_run_that_has_ended_takes_no_letters(store: Client, status: Any) -> None:
     sender = store.owned("sender")

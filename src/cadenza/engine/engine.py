@@ -243,7 +243,7 @@ class Engine:
 
         def done(result: tuple[RunRow, bool] | None, error: Exception | None) -> None:
             if worker is not None and result is not None:
-                worker.family.add(result[0].root)
+                worker.take_in(result[0].root)
                 if result[1] and new.owner:
                     worker.adopt(result[0], [new.started])
                 else:
@@ -344,7 +344,7 @@ class Engine:
         """Go on with a run: give a blocked one another try, and take up one that nobody drives."""
         row = self.find(run_id)
         if self.worker is not None:
-            self.worker.family.add(row.root)
+            self.worker.take_in(row.root)
         if row.status == "blocked":
             await self._perform(Unblock(row.run_id, self.clock.now()))
         self._nudge()

@@ -4,7 +4,7 @@ things."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -116,8 +116,7 @@ class MemoryStore:
             raise Fenced(row.run_id, operation.epoch, f"the epoch is {row.epoch} now")
         if operation.head not in (len(journal), ANY_HEAD):
             raise Fenced(row.run_id, operation.epoch, f"the journal ends at {len(journal)}, not at {operation.head}")
-        for posting in operation.postings:
-            self._refuse_if_full(posting)
+        self._refuse_if_full(operation.postings, row.no, set(operation.consumed))
         journal.extend(operation.events)
         if operation.consumed:
             gone = set(operation.consumed)
@@ -162,7 +161,7 @@ class MemoryStore:
             if (row.no, posting.key) in self._keys:  # it arrived in time, and this is its repetition
                 return row
             raise UsageError(f"run {row.run_id} is {row.status}; nothing was sent")
-        self._refuse_if_full(posting)
+        self._refuse_if_full([posting])
         self._deliver(row, posting, operation.now)
         return self._rows[row.no]
 
@@ -171,12 +170,21 @@ class MemoryStore:
         if row is not None and not row.ended:
             self._deliver(row, posting, now)
 
-    def _refuse_if_full(self, posting: store.Posting) -> None:
-        row = self.run(posting.to)
-        if row is None or row.ended or not posting.bounded or (row.no, posting.key) in self._keys:
-            return
-        if len(self._inboxes[row.no]) >= INBOX_MAX:
-            raise InboxFull(row.run_id, INBOX_MAX)
+    def _refuse_if_full(self, postings: Sequence[store.Posting], reader: int = 0, consumed: Set[int] = frozenset()) -> None:
+        """Raise InboxFull if one of them would find a full inbox, after the reader's letters were consumed."""
+        waiting: dict[int, int] = {}
+        sent: set[tuple[int, str]] = set()
+        for posting in postings:
+            row = self.run(posting.to)
+            if row is None or row.ended or (row.no, posting.key) in self._keys or (row.no, posting.key) in sent:
+                continue
+            gone = consumed if row.no == reader else ()
+            unread = waiting.get(row.no, sum(letter.id not in gone for letter in self._inboxes[row.no]))
+            if posting.bounded and unread >= INBOX_MAX:
+                raise InboxFull(row.run_id, INBOX_MAX)
+            waiting[row.no] = unread + 1
+            if posting.key:
+                sent.add((row.no, posting.key))
 
     def _deliver(self, row: RunRow, posting: store.Posting, now: int) -> None:
         if (row.no, posting.key) in self._keys:
@@ -190,7 +198,7 @@ class MemoryStore:
             self._rows[row.no] = replace(row, status="ready", ready_at=now)
 
     def _claim(self, operation: store.Claim) -> list[RunRow]:
-        now = operation.now
+        now, before = operation.now, (dict(self._rows), dict(self._owners))
         expired = {each.owner for each in self._owners.values() if each.expires_at < now} | set(operation.dead)
         for no, row in self._rows.items():
             if row.status == "waiting" and row.wake_at and row.wake_at <= now:
@@ -209,6 +217,8 @@ class MemoryStore:
             taken = replace(row, status="running", owner=operation.owner, epoch=row.epoch + 1)
             self._rows[row.no] = taken
             claimed.append(taken)
+        if (self._rows, self._owners) == before:
+            self._version -= 1  # there was nothing to commit
         return claimed
 
     def _over_concurrency(self, row: RunRow) -> bool:
@@ -244,6 +254,8 @@ class MemoryStore:
         ]
         for row in blocked:
             self._rows[row.no] = replace(row, status="ready", ready_at=operation.now, detail="")
+        if not blocked:
+            self._version -= 1  # there was nothing to commit
         return len(blocked)
 
     def _terminate(self, operation: store.Terminate) -> bool:
@@ -288,10 +300,10 @@ class MemoryStore:
     def mail(self, owner: str) -> list[int]:
         return [no for no, inbox in self._inboxes.items() if inbox and self._rows[no].owner == owner]
 
-    def next_due(self) -> int:
-        due = [row.wake_at for row in self._rows.values() if row.status == "waiting" and row.wake_at]
+    def next_due(self, after: int = 0) -> int:
+        due = [row.wake_at for row in self._rows.values() if row.status == "waiting"]
         due += [row.ready_at for row in self._rows.values() if row.status == "ready"]
-        return min(due, default=0)
+        return min((at for at in due if at > after), default=0)
 
     def owners(self) -> list[OwnerRow]:
         unlisted = {row.owner for row in self._rows.values() if row.owner} - set(self._owners)

@@ -268,8 +268,8 @@ class Store(Protocol):
         """Numbers of the owner's runs that have unread letters."""
         ...
 
-    def next_due(self) -> int:
-        """When the next run is due (microseconds since 1970); 0 if none is."""
+    def next_due(self, after: int = 0) -> int:
+        """When the next run is due (microseconds since 1970), of those that are due after ``after``; 0 if none is."""
         ...
 
     def owners(self) -> list[OwnerRow]:

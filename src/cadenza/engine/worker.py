@@ -27,6 +27,9 @@ RECLAIM_PAUSE_S = (0.05, 5.0)
 class Worker:
     """One per engine that runs workflows. ``strays`` is set when a write has failed that may have given it a run.
 
+    A claim may leave ready runs behind: of other families, or over the concurrency of their key. They are not asked for
+    again until something was committed (``_left_at`` is when they were left).
+
     Args:
         env: what its runners share.
         locks: the folder of the owners' file locks, if the store has one.
@@ -47,6 +50,8 @@ class Worker:
         self._claiming = False
         self._claim_again = False
         self._version = -1
+        self._due = 0
+        self._left_at = 0
         self._buried_s = 0.0
         self._pauses: dict[int, float] = {}
         self._coming: set[int] = set()
@@ -68,19 +73,26 @@ class Worker:
     def look(self) -> None:
         """Look at the store: letters for our runs, runs to claim. Called on the pulse, and by ``nudge``."""
         store = self.env.store
-        version = store.version()
-        now = self.env.clock.now()
-        due = store.next_due()
+        version, now = store.version(), self.env.clock.now()
         if version != self._version:
-            self._version = version
+            self._version, self._left_at = version, 0
+            self._due = store.next_due()
             for no in store.mail(self.env.owner):
                 if no in self.runners:
                     self.runners[no].take_letters()
         if self.strays:
             self._take_strays()
         dead = self._dead()  # also while something is due: their runs may be what it waits for
-        if dead or (due and due <= now):
+        if self._left_at:  # and nothing has changed since
+            self._due, self._left_at = store.next_due(self._left_at), 0
+        if dead or (self._due and self._due <= now):
             self.claim()
+
+    def take_in(self, root: str) -> None:
+        """Drive this family of runs from now on."""
+        if root not in self.family:
+            self.family.add(root)
+            self._version = -1
 
     def _take_strays(self) -> None:
         """Drive what is this worker's without its knowledge: a write that failed may have been done all the same."""
@@ -133,6 +145,8 @@ class Worker:
             self._claiming = False
             if isinstance(error, StoreError):
                 self.strays = True
+            elif len(rows or ()) < limit:
+                self._left_at = operation.now
             for row in rows or ():
                 self.adopt(row)
             if self._claim_again or len(rows or ()) == limit:

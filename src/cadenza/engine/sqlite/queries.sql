@@ -88,8 +88,8 @@ WHERE inbox.event IS NOT NULL AND run.owner = ?
 
 -- name: next_due
 SELECT min(due) FROM (
-    SELECT min(wake_at) AS due FROM run WHERE status = 'waiting' AND wake_at > 0
-    UNION ALL SELECT min(ready_at) FROM run WHERE status = 'ready'
+    SELECT min(wake_at) AS due FROM run WHERE status = 'waiting' AND wake_at > 0 AND wake_at > ?1
+    UNION ALL SELECT min(ready_at) FROM run WHERE status = 'ready' AND ready_at > ?1
 )
 
 -- name: promote_due

@@ -105,8 +105,8 @@ class SQLiteStore:
     def mail(self, owner: str) -> list[int]:
         return [no for (no,) in self._all("mail", (owner,))]
 
-    def next_due(self) -> int:
-        return self._all("next_due")[0][0] or 0
+    def next_due(self, after: int = 0) -> int:
+        return self._all("next_due", (after,))[0][0] or 0
 
     def owners(self) -> list[OwnerRow]:
         return [OwnerRow(*row) for row in self._all("owners")]
