@@ -170,7 +170,9 @@ class MemoryStore:
         if row is not None and not row.ended:
             self._deliver(row, posting, now)
 
-    def _refuse_if_full(self, postings: Sequence[store.Posting], reader: int = 0, consumed: Set[int] = frozenset()) -> None:
+    def _refuse_if_full(
+        self, postings: Sequence[store.Posting], reader: int = 0, consumed: Set[int] = frozenset()
+    ) -> None:
         """Raise InboxFull if one of them would find a full inbox, after the reader's letters were consumed."""
         waiting: dict[int, int] = {}
         sent: set[tuple[int, str]] = set()
