@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 import traceback
@@ -105,6 +104,9 @@ class MachineRoom:
         self.counts["callbacks"] += scheduler.callbacks
         scheduler.run(scheduler.now_us + STUCK_US, self._over)
         scheduler.run(scheduler.now_us + LAST_WORDS_US, lambda: bool(self.problems))
+        if not self._over():  # somebody has started one more
+            scheduler.run(scheduler.now_us + STUCK_US, self._over)
+            scheduler.run(scheduler.now_us + LAST_WORDS_US, lambda: bool(self.problems))
         for process in [] if self.problems else self.processes:
             for error in process.loops[0].unretrieved():
                 self.violate(f"{process.name}: a task failed: {type(error).__name__}: {error}", error)
@@ -185,8 +187,9 @@ class MachineRoom:
 
     def unlock(self, lock: FileLock) -> None:
         """As the operating system does it for a process that is gone: the file stays."""
-        with contextlib.suppress(OSError):
-            os.close(lock._file)
+        file, lock._file = lock._file, -1
+        if file >= 0:
+            os.close(file)
 
     def close(self) -> None:
         for process in self.processes:

@@ -207,7 +207,10 @@ class Context:
         return inner.result()
 
     def patched(self, id: str) -> bool:
-        """Whether this run takes the new code: true unless it passed this point before ``id`` was deployed."""
+        """Whether this run takes the new code: not if it passed this point before ``id`` was deployed.
+
+        A run that is new may take the old code too, if its process ended while it was at this point.
+        """
         self._machine.refuse_if_over()
         _check_label("patch", id)
         patched, news = self._machine.patches.decide(id, self._machine.replaying)

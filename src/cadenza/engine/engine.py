@@ -142,7 +142,11 @@ class Engine:
         await self.close(0.5 if kind is not None else GRACE_S)
 
     async def close(self, grace_s: float = GRACE_S) -> None:
-        """Drain: wait up to ``grace_s`` seconds for steps in flight, release the runs, close the store."""
+        """Drain: wait up to ``grace_s`` seconds for steps in flight, stop them, release the runs, close the store.
+
+        The file lock is held for as long as something cannot be stopped (a thread, a task that swallows its
+        cancellation): until then nobody can know that it has not happened.
+        """
         if self._loop is None:
             return
         if self.worker is not None:
@@ -151,11 +155,13 @@ class Engine:
         if self._pulse is not None:
             self._pulse.cancel()
         self._waiting.close()
-        self._threads.close()
         self.store.close()
-        if self._lock is not None:
-            self._lock.release()
+        self._threads.close(self._release_lock)
         self._loop = None
+
+    def _release_lock(self) -> None:
+        if self._lock is not None and self.worker is not None and self.worker.stopped:
+            self._lock.release()
 
     def _beat(self) -> None:
         """Look at the store, then again after a pause that depends on whether there is work."""

@@ -41,7 +41,7 @@ class Execution:
         self.retry_at = 0
         self.attempt = 1
         self.cancelled = False
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._args: Any = None
         self._started_at = 0
@@ -145,7 +145,7 @@ class Execution:
 
     def _launch(self, work: Any) -> None:
         self.idle = False
-        self._task = asyncio.get_running_loop().create_task(work)
+        self.task = asyncio.get_running_loop().create_task(work)
 
     def _rest(self) -> None:
         self.idle = True
@@ -395,5 +395,5 @@ class Execution:
         """Stop without a word: the run goes on elsewhere."""
         if self._retry is not None:
             self._retry.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()

@@ -41,9 +41,12 @@ class FileLock:
             raise StoreUnavailable.because(error, str(self._path)) from error
 
     def release(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
-        os.close(self._file)
+        """Let go of it, once."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
+            os.close(file)
 
 
 def dead_owners(folder: Path, owners: Iterable[OwnerRow], own: str) -> list[str]:

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+from asyncio import Task
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
@@ -30,15 +31,7 @@ from cadenza.engine.journal import JournalWriter
 from cadenza.engine.live import State
 from cadenza.engine.store import Append, Change, Letter, Posting, RunRow
 from cadenza.engine.verify import difference
-from cadenza.errors import (
-    CadenzaError,
-    Fenced,
-    JournalFull,
-    StoreCorrupt,
-    StoreError,
-    UnknownName,
-    WorkflowBug,
-)
+from cadenza.errors import CadenzaError, Fenced, JournalFull, StoreCorrupt, StoreError, UnknownName, WorkflowBug
 
 log = logging.getLogger("cadenza")
 End = Literal["parked", "ended", "blocked", "released", "lost", "broken"]
@@ -349,6 +342,12 @@ class Runner:
         self.draining = True
         self.settle()
 
+    def abandon(self) -> list[Task[None]]:
+        """Cancel what is in flight, and do nothing more; returns the cancelled tasks."""
+        tasks = [execution.task for execution in self.executions.values() if execution.task is not None]
+        self._close("released")
+        return tasks
+
     def _close(self, end: End, error: Exception | None = None) -> None:
         if self.closed:
             return
@@ -373,7 +372,12 @@ class Runner:
         """Development mode: compare the machine with a replay of what it has just finished."""
         if self.machine.trace is None:
             return
-        if problem := difference(self.machine, self.env.store.events(self.row.no, self.row.first_seq)):
+        try:
+            problem = difference(self.machine, self.env.store.events(self.row.no, self.row.first_seq))
+        except StoreError as error:
+            problem = ""
+            log.warning("run %s was not verified by a replay: %s", self.row.run_id, error)
+        if problem:
             log.error("run %s is not deterministic: %s", self.row.run_id, problem)
             self.tell("", "run", self.row.workflow, "warning", problem)
 

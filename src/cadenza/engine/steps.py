@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -125,6 +126,9 @@ class Threads:
     def __init__(self, size: int) -> None:
         self._size = size
         self._pool: ThreadPoolExecutor | None = None
+        self._mutex = threading.Lock()
+        self._under_way = 0
+        self._then: Callable[[], None] | None = None
         self._at_work: dict[str, asyncio.Future[Any]] = {}
         self.busy = 0
 
@@ -136,7 +140,7 @@ class Threads:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._size, "cadenza-step")
         self.busy += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, self._work, call)
         if key:
             self._at_work[key] = future
         future.add_done_callback(lambda ended: self._ended(ended, key))
@@ -156,9 +160,28 @@ class Threads:
         if not future.cancelled():
             future.exception()
 
-    def close(self) -> None:
+    def _work(self, call: Callable[[], Any]) -> Any:
+        with self._mutex:
+            if self._then is not None:
+                raise asyncio.CancelledError
+            self._under_way += 1
+        try:
+            return call()
+        finally:
+            with self._mutex:
+                self._under_way -= 1
+                then = None if self._under_way else self._then
+            if then is not None:
+                then()
+
+    def close(self, then: Callable[[], None]) -> None:
+        """Begin nothing more; ``then`` is called once nothing is under way, perhaps by the last thread."""
+        with self._mutex:
+            self._then, idle = then, not self._under_way
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        if idle:
+            then()
 
 
 class Attempt:

@@ -22,6 +22,8 @@ log = logging.getLogger("cadenza")
 CLAIM_MAX = 64
 BURIAL_PAUSE_S = 0.2
 RECLAIM_PAUSE_S = (0.05, 5.0)
+STOP_S = 1.0
+"""How long to wait for the end of steps that were cancelled."""
 
 
 class Worker:
@@ -53,6 +55,7 @@ class Worker:
         self._due = 0
         self._left_at = 0
         self._buried_s = 0.0
+        self._unstoppable: set[asyncio.Task[None]] = set()
         self._pauses: dict[int, float] = {}
         self._coming: set[int] = set()
         self._idle = asyncio.Event()
@@ -217,7 +220,19 @@ class Worker:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("%d runs still have steps in flight; others will take them over", len(self.runners))
+            await self._stop_steps()
         try:
             await perform(self.env.store, Retire(self.env.owner, self.env.clock.now()))
         except CadenzaError as error:
             log.warning("the worker could not sign off: %s", error)
+
+    async def _stop_steps(self) -> None:
+        """Cancel what is in flight, so that nothing goes on here beside those who take the runs over."""
+        tasks = [task for runner in list(self.runners.values()) for task in runner.abandon()]
+        if tasks:
+            _, self._unstoppable = await asyncio.wait(tasks, timeout=STOP_S)
+
+    @property
+    def stopped(self) -> bool:
+        """After ``drain``: whether all tasks of steps have ended. Threads are not asked."""
+        return all(task.done() for task in self._unstoppable)
