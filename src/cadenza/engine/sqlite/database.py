@@ -68,6 +68,32 @@ def _prepare(connection: Connection, path: Path, *, writer: bool) -> None:
     connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES if writer else 0)
     if writer:
         _migrate(connection, path)
+        _lengthen_log(connection, path)
+
+
+def _lengthen_log(connection: Connection, path: Path) -> None:
+    """Give the write-ahead log its full length now, instead of a page with every commit.
+
+    A commit that makes a file longer syncs the file system's books as well, and takes twice as long. A transaction that
+    is too large for the page cache is spilt to the log; when it is rolled back, the log keeps its length, and the
+    database does not change. If that cannot be done (a full disk, another writer), the log grows as it goes.
+    """
+    log = Path(f"{path}-wal")
+    length = CHECKPOINT_PAGES * int(str(connection.pragma("page_size")))
+    with contextlib.suppress(apsw.Error, OSError):
+        if log.stat().st_size >= length:
+            return
+        connection.set_busy_handler(None)
+        usual = connection.pragma("cache_size")
+        connection.pragma("cache_size", 10)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO blob (hash, body) VALUES (x'', zeroblob(?))", (length,))
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.pragma("cache_size", usual)
+            connection.set_busy_handler(patient())
 
 
 def _check_place(path: Path) -> None:
