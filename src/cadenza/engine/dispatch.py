@@ -129,7 +129,7 @@ class Dispatcher:
                 runner.env.loop.call_later(INBOX_RETRY_S, self._send, command)
                 return
             if isinstance(error, StoreError):
-                runner.fail(error)
+                runner.refused(error)
                 return
             self.sending.discard(command.path)
             failure = None if error is None else Failure.of(error)

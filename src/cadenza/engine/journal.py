@@ -1,8 +1,8 @@
 """The owner's end of a run's journal: numbers events, sends them in appends, and says when they are on disk.
 
 At most one append of a run is on its way; what arrives meanwhile goes into the next one, with everything that belongs
-to
-it. After a refused append nothing more is sent: somebody else owns the run, or the store is gone.
+to it. What nobody waits for is collected for a moment first. After a refused append nothing more is sent: somebody else
+owns the run, or the store is gone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from cadenza.errors import JournalFull
 log = logging.getLogger("cadenza")
 EVENT_BYTES = 120
 """What an event weighs without its payload, about."""
+
+
+BEHIND_S = 0.005
+BEHIND_MAX = 64
+"""Events that nobody waits for are sent after so many seconds, or once there are so many."""
 
 
 class JournalOwner(Protocol):
@@ -61,6 +66,7 @@ class JournalWriter:
         self._env, self._owner = env, owner
         self._draft = Draft()
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._collecting: asyncio.TimerHandle | None = None
         self.begin(row)
 
     def begin(self, row: RunRow) -> None:
@@ -176,6 +182,8 @@ class JournalWriter:
 
     def close(self) -> None:
         self.closed = True
+        if self._collecting is not None:
+            self._collecting.cancel()
         for _, future in self._waiters:
             future.cancel()
 
@@ -186,10 +194,31 @@ class JournalWriter:
         elif self.head == self._seq_half:
             log.warning("run %s: its journal is half full (%d events); use ctx.continue_as_new", self.row.run_id, count)
 
+    def hurry(self) -> None:
+        """Somebody waits for what was written behind."""
+        if not self._draft.awaited:
+            self._draft.awaited = True
+            if not self._held:
+                self._flush()
+
     def _flush(self) -> None:
+        """Send the draft; what nobody waits for is collected for a moment."""
         draft = self._draft
         if self.sending or self.closed or draft.empty:
             return
+        if not draft.awaited and len(draft.events) < BEHIND_MAX:
+            if self._collecting is None:
+                self._collecting = self._env.loop.call_later(BEHIND_S, self._collected)
+            return
+        self._send()
+
+    def _collected(self) -> None:
+        self._collecting = None
+        if not (self.sending or self.closed or self._held or self._draft.empty):
+            self._send()
+
+    def _send(self) -> None:
+        draft = self._draft
         self._draft, self.sending = Draft(), True
         head = self.head
         operation = Append(
@@ -204,7 +233,6 @@ class JournalWriter:
             draft.tasks_opened,
             draft.tasks_closed,
             draft.change,
-            not draft.awaited,
         )
         self._env.store.submit(operation, lambda _, error: self._sent(operation, head, error))
 

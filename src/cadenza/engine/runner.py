@@ -77,8 +77,7 @@ class Runner:
     # --- begin ----------------------------------------------------------------------------------------------------
 
     def begin(self, journal: list[events.AnyEvent] | None = None) -> None:
-        """Load and replay the journal, then do what is left to do. ``journal`` spares the load of a run just
-        created."""
+        """Load the journal, unless the run was just created with ``journal``; replay it; do what is left to do."""
         fresh = journal is not None
         self.tell("", "run", self.row.workflow, "started" if self.row.epoch <= 1 else "resumed")
         try:
@@ -151,11 +150,11 @@ class Runner:
         self.settle()
 
     def refused(self, error: Exception) -> None:
-        """An append was not written: the run is not ours any more, or the store is gone."""
+        """Nothing can be written: the run is not ours any more, or the store is gone."""
         self._close("lost" if isinstance(error, Fenced) else "broken", error)
 
     def full(self, bug: JournalFull) -> None:
-        """The journal is over its bound: stop, unless the run is at its end anyway."""
+        """The journal is over its bound: stop, unless the run is at its end."""
         if self._bug is None and hasattr(self, "machine") and not self.machine.finished:
             self._bug = bug
 
@@ -194,6 +193,7 @@ class Runner:
             start()
         else:
             self._held.append((barrier, path, start))
+            self.journal.hurry()
 
     def raise_barrier(self, seq: int) -> None:
         self._patch_seq = seq
@@ -216,11 +216,11 @@ class Runner:
         except CadenzaError as error:
             self._close("broken", error)
             return False
-        if epoch == self.row.epoch:
-            self._term = term
-            return True
-        self.lose(epoch)
-        return False
+        if epoch != self.row.epoch:
+            self.lose(epoch)
+            return False
+        self._term = term
+        return True
 
     def lose(self, epoch: int) -> None:
         """The run is driven in a later ``epoch`` now: do nothing more."""
@@ -268,11 +268,13 @@ class Runner:
 
     def settle(self) -> None:
         """Park, finish, block or release the run, if nothing is in flight."""
-        if self.closed or self._delivering or not self.journal.settled or self.journal.closing:
+        if self.closed or self._delivering or self.journal.closing or self.dispatcher.sending:
             return
-        if self.dispatcher.sending or any(not execution.idle for execution in self.executions.values()):
+        if any(not execution.idle for execution in self.executions.values()):
             return
-        if self._bug is not None:
+        if not self.journal.settled:
+            self.journal.hurry()
+        elif self._bug is not None:
             self._leave("blocked", Change("blocked", detail=str(self._bug)))
         elif self._undelivered or self._held:
             return
@@ -307,10 +309,6 @@ class Runner:
         last, change, posting = self.dispatcher.closing_events(ending)
         self._leave("blocked" if change.status == "blocked" else "ended", change, *last, posting=posting)
 
-    def fail(self, error: Exception) -> None:
-        """The store is gone: stop, and let the worker take the run up again."""
-        self._close("broken", error)
-
     def _next_generation(self, operation: Append) -> None:
         """The run has continued as new: go on in place, with a fresh machine."""
         started = operation.events[-1]
@@ -344,7 +342,7 @@ class Runner:
 
     def abandon(self) -> list[Task[None]]:
         """Cancel what is in flight, and do nothing more; returns the cancelled tasks."""
-        tasks = [execution.task for execution in self.executions.values() if execution.task is not None]
+        tasks = [each.task for each in self.executions.values() if each.task]
         self._close("released")
         return tasks
 
@@ -375,8 +373,8 @@ class Runner:
         try:
             problem = difference(self.machine, self.env.store.events(self.row.no, self.row.first_seq))
         except StoreError as error:
-            problem = ""
-            log.warning("run %s was not verified by a replay: %s", self.row.run_id, error)
+            log.warning("run %s was not verified: %s", self.row.run_id, error)
+            return
         if problem:
             log.error("run %s is not deterministic: %s", self.row.run_id, problem)
             self.tell("", "run", self.row.workflow, "warning", problem)

@@ -153,7 +153,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Append(Operation[None], frozen=True):
-    """Write to a run's journal as its owner; nobody waits for it if ``behind``. Raises Fenced.
+    """Write to a run's journal as its owner. Raises Fenced.
 
     ``head`` is the journal's last number, or ANY_HEAD, without events, for an owner that could not read the journal.
     """
@@ -169,7 +169,6 @@ class Append(Operation[None], frozen=True):
     tasks_opened: tuple[OpenTaskRow, ...] = ()
     tasks_closed: tuple[str, ...] = ()
     change: Change | None = None
-    behind: bool = False
 
 
 class Claim(Operation[list[RunRow]], frozen=True):

@@ -1,8 +1,9 @@
 """Group commit: everything that was submitted in one turn of the loop goes into one transaction.
 
-Where the disk is fast and nobody else writes, the loop's thread commits by itself: to wake the writer's thread and be
-woken by it costs as much as the commit. In every other case (a slow disk, another process at the turnstile, a batch or
-a checkpoint under way, nobody waiting for the outcome) the writer's thread commits, and the loop goes on meanwhile.
+Where the disk is fast and nobody else writes, the loop's thread commits by itself: to wake the writer's thread, to be
+woken by it and to share the interpreter's lock with it costs more than the commit. In every other case (a slow disk,
+another process at the turnstile, a batch or a checkpoint under way) the writer's thread commits, and the loop goes on
+meanwhile.
 
 An operation that is refused (a stale owner, a taken id) fails alone, and nothing of it is written. If the transaction
 itself fails (disk full), all of its operations fail, and none is written.
@@ -15,6 +16,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +24,17 @@ import apsw
 
 from cadenza.engine.failpoint import failpoint
 from cadenza.engine.sqlite.bulk import APPENDS_MIN, BulkAppends
-from cadenza.engine.sqlite.database import CHECKPOINT_PAGES, close, connect, errors_of, explain, patient
+from cadenza.engine.sqlite.database import CHECKPOINT_PAGES, close, connect, errors_of, explain, lengthen_log, patient
 from cadenza.engine.sqlite.operations import Operations
 from cadenza.engine.sqlite.turnstile import Turnstile
-from cadenza.engine.store import Append, Done, Operation
+from cadenza.engine.store import Done, Operation
 from cadenza.errors import CadenzaError, StoreError
 
 BATCH_MAX = 1_024
 QUICK_S = 0.002
 """While commits usually take longer than this many seconds, none is made on the loop's thread."""
-CROWD = 64
-"""So many operations in one turn of the loop are worth the writer's thread: it commits while the loop makes more."""
+BUSY_PAGES = 32
+"""When the log has so many pages, it gets its full length. A short command does not pay for that."""
 Queued = tuple[Operation[Any], Done, bool]
 Settled = tuple[Done, Any, Exception | None]
 
@@ -63,7 +65,8 @@ class Writer:
         self._pending: list[Queued] = []
         self._handed_over = 0
         self._queue: queue.SimpleQueue[list[Queued] | None] = queue.SimpleQueue()
-        self._checkpoint_due = False
+        self._chore: Callable[[], None] | None = None
+        self._lengthened = False
         self._usual_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="cadenza-writer", daemon=True)
@@ -79,7 +82,7 @@ class Writer:
             return
         pending = self._pending
         pending.append((operation, done, False))
-        if len(pending) >= CROWD or (isinstance(operation, Append) and operation.behind):
+        if len(pending) >= BATCH_MAX:
             self._hand_over()
         elif len(pending) == 1:
             self._loop.call_soon(self._flush)
@@ -109,7 +112,7 @@ class Writer:
             finally:
                 self._here = False
                 self._mutex.release()
-            if self._checkpoint_due:
+            if self._chore is not None:
                 self._queue.put([])
             _tell([(done, *result) for result, (_, done, _) in zip(results, batch, strict=True)])
         else:
@@ -118,7 +121,7 @@ class Writer:
     def _commit_here(self) -> bool:
         """Take the mutex and the turnstile, if a commit is quick and need wait for nobody; says whether they were
         taken."""
-        slow = self._usual_s > QUICK_S or self._handed_over or self._checkpoint_due
+        slow = self._usual_s > QUICK_S or self._handed_over or self._chore is not None
         if slow or not self._pending or not self._mutex.acquire(blocking=False):
             return False
         if self._turnstile.enter_at_once():
@@ -155,8 +158,9 @@ class Writer:
             with self._mutex:
                 if batch:
                     self._settle(self._commit_in_turn(batch), batch)
-                if self._checkpoint_due:
-                    self._checkpoint()
+                if (chore := self._chore) is not None:
+                    self._chore = None
+                    chore()
 
     def _commit_in_turn(self, batch: list[Queued]) -> list[tuple[Any, Exception | None]]:
         try:
@@ -176,8 +180,10 @@ class Writer:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._take_back, later)
 
+    def _lengthen(self) -> None:
+        lengthen_log(self._connection, self._path)
+
     def _checkpoint(self) -> None:
-        self._checkpoint_due = False
         with contextlib.suppress(apsw.Error):  # the next commit will ask again
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
@@ -208,9 +214,13 @@ class Writer:
         return not self._here and self._patience(tries)
 
     def _after_commit(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
-        """SQLite says how long the WAL is. A checkpoint takes many milliseconds, so the writer's thread makes it."""
+        """SQLite says how long the WAL is. What is to be done then takes many milliseconds, so the writer's thread does
+        it."""
         if pages >= CHECKPOINT_PAGES:
-            self._checkpoint_due = True
+            self._chore = self._checkpoint
+        elif pages >= BUSY_PAGES and not self._lengthened:
+            self._lengthened = True
+            self._chore = self._lengthen
         return apsw.SQLITE_OK
 
     def _transact(self, batch: list[Queued], spoilt: dict[int, Exception]) -> list[tuple[Any, Exception | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 from collections.abc import Callable, Generator
@@ -28,6 +29,8 @@ Connection = Any
 """``apsw.Connection``, whose annotations name types that Python 3.11 does not have."""
 BUSY_S_MAX = 30.0
 CHECKPOINT_PAGES = 1_000
+ROOMY = 25
+"""A disk that has room for so many full logs can spare one."""
 
 
 def connect(path: Path, *, writer: bool) -> Connection:
@@ -56,32 +59,18 @@ def close(connection: Connection) -> None:
         connection.close()
 
 
-def _prepare(connection: Connection, path: Path, *, writer: bool) -> None:
-    connection.set_busy_handler(patient())
-    if writer:
-        if connection.readonly("main"):
-            raise StoreUnavailable(str(path), READ_ONLY, WRITABLE)
-        _check_owner(connection, path)  # before anything is written
-    if not _keeps_log(connection):
-        raise StoreUnavailable(str(path), "it cannot keep a write-ahead log here", "Put it on a local disk.")
-    connection.pragma("synchronous", "full")
-    connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES if writer else 0)
-    if writer:
-        _migrate(connection, path)
-        _lengthen_log(connection, path)
-
-
-def _lengthen_log(connection: Connection, path: Path) -> None:
+def lengthen_log(connection: Connection, path: Path) -> None:
     """Give the write-ahead log its full length now, instead of a page with every commit.
 
     A commit that makes a file longer syncs the file system's books as well, and takes twice as long. A transaction that
     is too large for the page cache is spilt to the log; when it is rolled back, the log keeps its length, and the
-    database does not change. If that cannot be done (a full disk, another writer), the log grows as it goes.
+    database does not change. If that cannot be done (little space, another writer), the log grows as it goes.
     """
     log = Path(f"{path}-wal")
     length = CHECKPOINT_PAGES * int(str(connection.pragma("page_size")))
     with contextlib.suppress(apsw.Error, OSError):
-        if log.stat().st_size >= length:
+        disk = os.statvfs(path.parent)
+        if log.stat().st_size >= length or disk.f_bavail * disk.f_frsize < ROOMY * length:
             return
         connection.set_busy_handler(None)
         usual = connection.pragma("cache_size")
@@ -94,6 +83,20 @@ def _lengthen_log(connection: Connection, path: Path) -> None:
                 connection.execute("ROLLBACK")
             connection.pragma("cache_size", usual)
             connection.set_busy_handler(patient())
+
+
+def _prepare(connection: Connection, path: Path, *, writer: bool) -> None:
+    connection.set_busy_handler(patient())
+    if writer:
+        if connection.readonly("main"):
+            raise StoreUnavailable(str(path), READ_ONLY, WRITABLE)
+        _check_owner(connection, path)  # before anything is written
+    if not _keeps_log(connection):
+        raise StoreUnavailable(str(path), "it cannot keep a write-ahead log here", "Put it on a local disk.")
+    connection.pragma("synchronous", "full")
+    connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES if writer else 0)
+    if writer:
+        _migrate(connection, path)
 
 
 def _check_place(path: Path) -> None:

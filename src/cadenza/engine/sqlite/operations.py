@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -15,6 +16,14 @@ from cadenza.engine.sqlite.database import Connection
 from cadenza.engine.sqlite.sql import queries
 from cadenza.engine.store import ANY_HEAD, BLOB_BYTES_MIN, ENDED, INBOX_MAX, SEQ_BITS, SEQ_MASK, RunRow
 from cadenza.errors import DuplicateRun, Fenced, InboxFull, StoreError, UnknownName, UsageError
+
+ROWS = 100
+"""So many rows go into one statement."""
+
+
+@cache
+def _insert_events(rows: int) -> str:
+    return "INSERT INTO journal (id, event, blob) VALUES " + ",".join(["(?,?,?)"] * rows)
 
 
 class Operations:
@@ -66,7 +75,7 @@ class Operations:
             ),
         )
         no = self._connection.last_insert_rowid()
-        self._write(no, 1, started)
+        self._write(no, 1, (started,))
         return RunRow(
             no=no,
             run_id=started.run_id,
@@ -99,8 +108,7 @@ class Operations:
             raise StoreError(
                 f"run number {no} has {head:,} events, and there is no number for another. Start a new run"
             )
-        for seq, event in enumerate(operation.events, head + 1):
-            self._write(no, seq, event)
+        self._write(no, head + 1, operation.events)
         for letter in operation.consumed:
             self._execute(self._sql["consume_plain"], (letter, no))
             self._execute(self._sql["consume_keyed"], (letter, no))
@@ -116,16 +124,22 @@ class Operations:
         if operation.change is not None:
             self._change(no, operation.change, now)
 
-    def _write(self, no: int, seq: int, event: AnyEvent) -> None:
-        field = PAYLOAD_FIELDS.get(type(event))
-        digest: bytes | None = None
-        if field is not None:
-            payload: bytes = getattr(event, field)
-            if len(payload) > BLOB_BYTES_MIN:
-                digest = hashlib.sha256(payload).digest()
-                self._execute(self._sql["insert_blob"], (digest, payload))
-                event = msgspec.structs.replace(event, **{field: b""})
-        self._execute(self._sql["insert_event"], (no << SEQ_BITS | seq, encode_event(event), digest))
+    def _write(self, no: int, seq: int, several: Sequence[AnyEvent]) -> None:
+        """Events from ``seq`` on. A statement gives up the interpreter's lock, so that few of many rows are quicker."""
+        bindings: list[Any] = []
+        for id, event in enumerate(several, no << SEQ_BITS | seq):
+            field = PAYLOAD_FIELDS.get(type(event))
+            digest: bytes | None = None
+            if field is not None:
+                payload: bytes = getattr(event, field)
+                if len(payload) > BLOB_BYTES_MIN:
+                    digest = hashlib.sha256(payload).digest()
+                    self._execute(self._sql["insert_blob"], (digest, payload))
+                    event = msgspec.structs.replace(event, **{field: b""})
+            bindings += (id, encode_event(event), digest)
+        for start in range(0, len(bindings), 3 * ROWS):
+            chunk = bindings[start : start + 3 * ROWS]
+            self._execute(_insert_events(len(chunk) // 3), chunk)
 
     def _change(self, no: int, change: store.Change, now: int) -> None:
         row = self._row(no)
@@ -226,7 +240,8 @@ class Operations:
         if row.ended:
             return False
         last = self._first("head", row.no)[0]
-        self._write(row.no, (last & SEQ_MASK) + 1, RunCancelled(at=operation.now, reason=operation.reason))
+        cancelled = RunCancelled(at=operation.now, reason=operation.reason)
+        self._write(row.no, (last & SEQ_MASK) + 1, (cancelled,))
         self._execute(self._sql["bump_epoch"], (row.no,))
         change = store.Change("cancelled", ended_at=operation.now, detail=operation.reason)
         self._change(row.no, change, operation.now)

@@ -40,9 +40,6 @@ SELECT run.no, run.epoch, run.owner,
        (SELECT max(id) FROM journal WHERE id >= run.no << 24 AND id < (run.no + 1) << 24)
 FROM json_each(?) AS wanted CROSS JOIN run ON run.no = wanted.value
 
--- name: insert_event
-INSERT INTO journal (id, event, blob) VALUES (?, ?, ?)
-
 -- name: insert_blob
 INSERT INTO blob (hash, body) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING
 
