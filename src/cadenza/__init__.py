@@ -3,8 +3,9 @@
 from cadenza import Context, step, workflow, run
 """
 
-from cadenza.agents.agent import Agent, agent
+from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card, Skill
+from cadenza.agents.function import FunctionAgent, agent
 from cadenza.durable.context import ChildHandle, Context
 from cadenza.durable.define import Retry, step, workflow
 from cadenza.durable.human import Answer, HumanTask
@@ -35,8 +36,8 @@ from cadenza.patterns.sequential import sequential
 __version__ = "0.1.0"
 
 __all__ = [
-    "Agent",
     "Answer",
+    "AnyAgent",
     "CadenzaError",
     "Card",
     "ChildError",
@@ -47,6 +48,7 @@ __all__ = [
     "DuplicateRun",
     "Engine",
     "EngineOptions",
+    "FunctionAgent",
     "HumanTask",
     "InDoubt",
     "InputInvalid",

@@ -1,112 +1,54 @@
-"""Agents: registered by name, called from workflow code with ``ctx.call(name, input)``.
+"""What an agent is: a card, and something that workflow code can call.
 
-An agent call is a durable step under the agent's name, so everything that holds for steps holds for it.
+Agents are registered by name and called with ``ctx.call(name, input)``. What a call does is up to the kind of agent: a
+step, several steps with a question to a person between them, a child run.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import Awaitable
+from typing import Any, Protocol, runtime_checkable
 
-from cadenza.agents.card import Card, Skill, schemas_of
+from cadenza.agents.card import Card
 from cadenza.durable.context import Context
-from cadenza.durable.define import Effect, Retry, StepFunction, StepOptions, steps
 from cadenza.errors import DefinitionError, UnknownName
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class Agent(Generic[P, T]):
-    """A card and a step. Called directly it is the plain function; ``ctx.call`` makes it durable."""
-
-    def __init__(self, step: StepFunction[P, T], card: Card) -> None:
-        self.step = step
-        self._card = card
+@runtime_checkable
+class AnyAgent(Protocol):
+    """An agent of any kind."""
 
     @property
-    def name(self) -> str:
-        return self._card.name
+    def name(self) -> str: ...
 
     @property
-    def card(self) -> Card:
-        """The card with the schemas of the function's types."""
-        given, made = schemas_of(self.step)
-        return dataclasses.replace(self._card, input_schema=given, output_schema=made)
+    def card(self) -> Card: ...
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        return self.step.fn(*args, **kwargs)
-
-    def options(self, **changes: Any) -> Agent[P, T]:
-        """The same agent with other step options for one call."""
-        return Agent(self.step.options(**changes), self._card)
-
-    def __repr__(self) -> str:
-        return f"<agent {self.name}>"
+    def invoke(self, ctx: Context, input: Any) -> Awaitable[Any]:
+        """Call it durably, from workflow code. Paths are allocated now, not at the await."""
+        ...
 
 
-agents: dict[str, Agent[..., Any]] = {}
+agents: dict[str, AnyAgent] = {}
+_defined: dict[str, str] = {}
 
 
-@overload
-def agent(fn: Callable[P, Awaitable[T]], /) -> Agent[P, T]: ...
-@overload
-def agent(fn: Callable[P, T], /) -> Agent[P, T]: ...
-@overload
-def agent(
-    *,
-    name: str | None = None,
-    description: str = "",
-    version: str = "1",
-    skills: Sequence[Skill] = (),
-    price_usd: float | None = None,
-    latency_s: float | None = None,
-    placement: tuple[str, ...] = (),
-    data_classes: tuple[str, ...] = (),
-    effect: Effect = "idempotent",
-    timeout_s: float | None = None,
-    heartbeat_timeout_s: float | None = None,
-    retry: Retry | None = None,
-    raises: tuple[type[Exception], ...] = (),
-    undo: Callable[..., Any] | None = None,
-    reconcile: Callable[..., Any] | None = None,
-) -> Callable[[Callable[P, Any]], Agent[P, Any]]: ...
-def agent(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
-    """Register a function of one typed input as an agent.
+def register(made: AnyAgent, definition: str) -> None:
+    """Let ``ctx.call`` find an agent by its name.
 
     Args:
-        name: unique in the project; the function's name by default.
-        description: for people; the docstring's first line by default.
-        skills, version, price_usd, latency_s, placement, data_classes: see Card.
-        effect, timeout_s, heartbeat_timeout_s, retry, raises, undo, reconcile: see ``step``.
+        definition: where it is defined (``module:qualname``, a file): the same place may define it again.
 
     Raises:
-        DefinitionError: not one input, contradicting options, or a name that another agent has.
+        DefinitionError: the name belongs to an agent that is defined elsewhere.
     """
-    card_fields: dict[str, Any] = {key: options.pop(key) for key in list(options) if key in Card.__dataclass_fields__}
-
-    def decorate(function: Callable[..., Any]) -> Agent[..., Any]:
-        step: StepFunction[..., Any] = StepFunction(function, StepOptions(**options), name)
-        if len(step.parameters.parameters) != 1:
-            raise DefinitionError(f"{step.name}: an agent takes one input, not {len(step.parameters.parameters)}")
-        other = agents.get(step.label)
-        if other is not None and other.step.name != step.name:
-            raise DefinitionError(
-                f"{step.name}: the agent name {step.label!r} belongs to {other.step.name}. Give name=…"
-            )
-        card_fields["skills"] = tuple(card_fields.get("skills", ()))
-        if not card_fields.get("description"):
-            card_fields["description"] = (function.__doc__ or "").strip().partition("\n")[0]
-        made = Agent(step, Card(name=step.label, **card_fields))
-        steps[step.name] = step
-        agents[step.label] = made
-        return made
-
-    return decorate if fn is None else decorate(fn)
+    other = _defined.setdefault(made.name, definition)
+    if other != definition:
+        raise DefinitionError(f"{definition}: the agent name {made.name!r} belongs to {other}. Give name=…")
+    agents[made.name] = made
 
 
-def find_agent(name: str) -> Agent[..., Any]:
+def find_agent(name: str) -> AnyAgent:
     """The agent of this name. Raises UnknownName with the nearest ones."""
     if name not in agents:
         raise UnknownName("agent", name, agents, "Import the module that defines it.")
@@ -118,11 +60,11 @@ class CallByName:
 
     def call(self, ctx: Context, agent: Any, input: Any) -> Awaitable[Any]:
         found = find_agent(agent) if isinstance(agent, str) else agent
-        if not isinstance(found, Agent):
+        if not isinstance(found, AnyAgent):
             raise DefinitionError(
                 f"{found!r} is not an agent. Decorate the function with @agent, or give an agent's name"
             )
-        return ctx.step(cast("Agent[..., Any]", found).step, input)
+        return found.invoke(ctx, input)
 
 
 Context.caller = CallByName()

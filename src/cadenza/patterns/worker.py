@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from cadenza.agents.agent import Agent
+from cadenza.agents.agent import AnyAgent
 from cadenza.durable.context import Context
 from cadenza.durable.define import StepFunction, WorkflowFunction
 from cadenza.errors import DefinitionError
 
 Coroutine = Callable[[Context, Any], Awaitable[Any]]
-Work = str | Agent[..., Any] | StepFunction[..., Any] | WorkflowFunction[..., Any] | Coroutine
+Work = str | AnyAgent | StepFunction[..., Any] | WorkflowFunction[..., Any] | Coroutine
 """An agent or its name, a step, a workflow (run as a child), or an async function of (ctx, input)."""
 
 
 def perform(ctx: Context, work: Work, input: Any) -> Awaitable[Any]:
     """Have ``work`` done on ``input``. Raises DefinitionError if it is nothing that can work."""
-    if isinstance(work, str | Agent):
+    if isinstance(work, str | AnyAgent):
         return ctx.call(work, input)
     if isinstance(work, StepFunction):
         return ctx.step(cast("StepFunction[..., Any]", work), input)
