@@ -7,7 +7,8 @@
     │   ├── InputInvalid           a value does not fit its type
     │   ├── NotSerialisable        a value cannot be journaled
     │   ├── PayloadTooLarge        a value is over the bound
-    │   └── DuplicateRun           the business id is taken
+    │   ├── DuplicateRun           the business id is taken
+    │   └── ImportRefused          an exported run cannot be taken in
     ├── WorkflowBug                the code is at fault: the run blocks, keeps its journal and waits for a deploy
     │   ├── Nondeterminism         journal and code disagree
     │   ├── SideEffect             real I/O, threads or clocks in workflow code
@@ -142,6 +143,17 @@ class DuplicateRun(UsageError):
             f"the id {self.business_id!r} belongs to run {self.run_id} ({self.status}). Nothing was started. "
             'Use on_conflict="join" to get that run, or "replace" to cancel it and start anew.'
         )
+
+
+class ImportRefused(UsageError):
+    """An exported run cannot be taken in. ``where`` is the file and its line, or the run."""
+
+    def __init__(self, where: str, problem: str, hint: str = "") -> None:
+        self.where, self.problem, self.hint = where, problem, hint
+        super().__init__(where, problem, hint)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}. Nothing was imported. {self.hint}".rstrip()
 
 
 class WorkflowBug(CadenzaError):

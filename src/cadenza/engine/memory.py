@@ -38,7 +38,7 @@ class MemoryStore:
             kind: getattr(self, f"_{kind.__name__.lower()}")
             for kind in (
                 *(store.Create, store.Append, store.Post, store.Claim, store.Reclaim),
-                *(store.Renew, store.Retire, store.Unblock, store.Terminate),
+                *(store.Renew, store.Retire, store.Unblock, store.Terminate, store.Import),
             )
         }
 
@@ -274,6 +274,31 @@ class MemoryStore:
             self._post_quietly(ended_child(row, operation), operation.now)
         return True
 
+    def _import(self, operation: store.Import) -> None:
+        rows = [copy.row for copy in operation.copies]
+        for row in rows:
+            self._refuse_if_here(row)
+        for copy in operation.copies:
+            no = len(self._rows) + 1
+            row = self._rows[no] = replace(copy.row, no=no, owner="")
+            self._numbers[row.run_id] = no
+            if row.business_id:
+                self._business[row.business_id] = no
+            self._journals[no] = list(copy.events)
+            self._inboxes[no] = []
+            for mail in copy.mail:
+                if mail.key:
+                    self._keys.add((no, mail.key))
+                if mail.event is not None:
+                    self._letter_id += 1
+                    self._inboxes[no].append(Letter(self._letter_id, mail.event, mail.generation))
+            self._tasks |= {(no, task.path): task for task in copy.tasks}
+
+    def _refuse_if_here(self, row: RunRow) -> None:
+        taken = self._numbers.get(row.run_id) or self._business.get(row.business_id)
+        if taken is not None:
+            raise store.taken(row, self._rows[taken])
+
     # --- reads ----------------------------------------------------------------------------------------------------
 
     def events(self, no: int, first_seq: int = 1) -> list[AnyEvent]:
@@ -298,6 +323,20 @@ class MemoryStore:
             (task.asked_at, no, path, task) for (no, path), task in self._tasks.items() if run_id in ("", task.run_id)
         ]
         return [task for *_, task in sorted(found, key=lambda each: each[:3])]
+
+    def copies(self, run_id: str) -> list[store.RunCopy]:
+        row = self.run(run_id)
+        if row is None:
+            raise UnknownName("run", run_id, self._numbers)
+        rows = [row]
+        for parent in rows:  # grows while it is read
+            rows += [each for each in self._rows.values() if each.parent == parent.run_id]
+        return [self._copy(each) for each in rows]
+
+    def _copy(self, row: RunRow) -> store.RunCopy:
+        unread = [store.Mail(letter.event, generation=letter.generation) for letter in self._inboxes[row.no]]
+        seen = [store.Mail(None, key) for no, key in sorted(self._keys) if no == row.no]
+        return store.RunCopy(row, tuple(self._journals[row.no]), (*seen, *unread), tuple(self.tasks(row.run_id)))
 
     def mail(self, owner: str) -> list[int]:
         return [no for no, inbox in self._inboxes.items() if inbox and self._rows[no].owner == owner]

@@ -21,6 +21,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from cadenza.durable.events import AnyEvent, Outcome, RunStarted
+from cadenza.errors import ImportRefused
 
 R = TypeVar("R")
 Status = Literal["ready", "running", "waiting", "blocked", "completed", "failed", "cancelled"]
@@ -222,6 +223,32 @@ class Terminate(Operation[bool], frozen=True):
     now: int
 
 
+class Mail(msgspec.Struct, frozen=True):
+    """A letter as it lies in an inbox. One that was read leaves its key behind, if it had one (``event`` is None)."""
+
+    event: Outcome | None
+    key: str = ""
+    generation: int = -1
+
+
+class RunCopy(msgspec.Struct, frozen=True):
+    """All that a store knows of one run."""
+
+    row: RunRow
+    events: tuple[AnyEvent, ...]
+    mail: tuple[Mail, ...] = ()
+    tasks: tuple[OpenTaskRow, ...] = ()
+
+
+class Import(Operation[None], frozen=True):
+    """Take in runs of another store, all of them or none, under new numbers and without an owner.
+
+    Raises ImportRefused: a run id or business id is taken.
+    """
+
+    copies: tuple[RunCopy, ...]
+
+
 class Filter(msgspec.Struct, frozen=True):
     """Which runs to list, newest first."""
 
@@ -259,6 +286,10 @@ class Store(Protocol):
 
     def runs(self, filter: Filter) -> list[RunRow]: ...
 
+    def copies(self, run_id: str) -> list[RunCopy]:
+        """A run and all children below it, parents first, as they were at one moment. Raises UnknownName."""
+        ...
+
     def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
         """Open questions to people, oldest first; of one run or of all."""
         ...
@@ -290,6 +321,15 @@ class Store(Protocol):
     def close(self) -> None:
         """Write what is queued, and stop."""
         ...
+
+
+def taken(row: RunRow, here: RunRow) -> ImportRefused:
+    """Why ``row`` cannot be imported beside ``here``."""
+    if row.run_id == here.run_id:
+        problem = f"this store has that run already ({here.shown_status}), with another journal"
+        return ImportRefused(f"run {row.run_id}", problem, "Import it into a store of its own.")
+    problem = f"its id {row.business_id!r} belongs to run {here.run_id} ({here.shown_status}) here"
+    return ImportRefused(f"run {row.run_id}", problem, "Import it into a store of its own.")
 
 
 async def perform(store: Store, operation: Operation[R]) -> R:

@@ -43,6 +43,7 @@ class Operations:
             store.Retire: self._retire,
             store.Unblock: self._unblock,
             store.Terminate: self._terminate,
+            store.Import: self._import,
         }
 
     def carry_out(self, operation: store.Operation[Any]) -> Any:
@@ -157,6 +158,23 @@ class Operations:
         )
         if status in ENDED:
             self._execute(self._sql["close_tasks"], (no,))
+
+    def _import(self, operation: store.Import) -> None:
+        for row in (copy.row for copy in operation.copies):
+            here = self._find(row.run_id) or self._business(row.business_id)
+            if here is not None:
+                raise store.taken(row, here)
+        for copy in operation.copies:
+            self._execute(
+                self._sql["insert_copy"], msgspec.structs.astuple(msgspec.structs.replace(copy.row, owner=""))[1:]
+            )
+            no = self._connection.last_insert_rowid()
+            self._write(no, 1, copy.events)
+            for mail in copy.mail:
+                event = None if mail.event is None else encode_event(mail.event)
+                self._execute(self._sql["insert_letter"], (no, mail.key or None, mail.generation, event))
+            for task in copy.tasks:
+                self._execute(self._sql["open_task"], (no, task.path, task.generation, task.task, task.asked_at))
 
     # --- letters --------------------------------------------------------------------------------------------------
 

@@ -150,3 +150,14 @@ SELECT CASE WHEN owner = '' THEN 0 ELSE epoch END FROM run WHERE no = ?
 
 -- name: head
 SELECT max(id) FROM journal WHERE id >= ?1 << 24 AND id < (?1 + 1) << 24
+
+-- name: insert_copy
+INSERT INTO run (run_id, workflow, status, business_id, generation, first_seq, epoch, owner, ready_at, wake_at, priority,
+                 concurrency_key, concurrency, parent, parent_path, created_at, ended_at, detail)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: all_mail
+SELECT event, coalesce(key, ''), generation FROM inbox WHERE run_no = ? ORDER BY id
+
+-- name: all_children
+SELECT {run_columns} FROM run WHERE parent = ? AND parent <> '' ORDER BY no

@@ -15,7 +15,7 @@ from cadenza.engine.sqlite.commit import Writer
 from cadenza.engine.sqlite.database import close, connect, errors_of
 from cadenza.engine.sqlite.sql import queries
 from cadenza.engine.store import SEQ_BITS, SEQ_MASK, Filter, Letter, OpenTaskRow, OwnerRow, RunRow
-from cadenza.errors import StoreCorrupt
+from cadenza.errors import StoreCorrupt, UnknownName
 
 
 class SQLiteStore:
@@ -98,6 +98,27 @@ class SQLiteStore:
             "limit": filter.limit,
         }
         return [RunRow(*row) for row in self._all("list_children" if filter.parent else "list_runs", bindings)]
+
+    def copies(self, run_id: str) -> list[store.RunCopy]:
+        with errors_of(self.path):
+            self._reader.execute("BEGIN")
+        try:
+            row = self.run(run_id)
+            if row is None:
+                raise UnknownName("run", run_id)
+            rows = [row]
+            for parent in rows:  # grows while it is read
+                rows += [RunRow(*each) for each in self._all("all_children", (parent.run_id,))]
+            return [self._copy(each) for each in rows]
+        finally:
+            self._reader.execute("COMMIT")
+
+    def _copy(self, row: RunRow) -> store.RunCopy:
+        mail = [
+            store.Mail(raw and self._decoded(f"a letter to run {row.run_id}", raw), key, generation)  # type: ignore[arg-type]  # only outcomes are posted
+            for raw, key, generation in self._all("all_mail", (row.no,))
+        ]
+        return store.RunCopy(row, tuple(self.events(row.no)), tuple(mail), tuple(self.tasks(row.run_id)))
 
     def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
         return [OpenTaskRow(*row) for row in self._all("tasks", (run_id,))]
