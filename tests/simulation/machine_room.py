@@ -102,11 +102,12 @@ class MachineRoom:
         for process in self.processes:
             process.go_on()
         self.counts["callbacks"] += scheduler.callbacks
-        scheduler.run(scheduler.now_us + STUCK_US, self._over)
-        scheduler.run(scheduler.now_us + LAST_WORDS_US, lambda: bool(self.problems))
-        if not self._over():  # somebody has started one more
+        for _ in range(3):  # somebody may start one more when all the others have ended
             scheduler.run(scheduler.now_us + STUCK_US, self._over)
-            scheduler.run(scheduler.now_us + LAST_WORDS_US, lambda: bool(self.problems))
+            if self._over():
+                scheduler.run(scheduler.now_us + LAST_WORDS_US, lambda: bool(self.problems))
+            if self.problems or self._over() or not self.people.satisfied:
+                break
         for process in [] if self.problems else self.processes:
             for error in process.loops[0].unretrieved():
                 self.violate(f"{process.name}: a task failed: {type(error).__name__}: {error}", error)

@@ -220,17 +220,19 @@ class Worker:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("%d runs still have steps in flight; others will take them over", len(self.runners))
-            await self._stop_steps()
+        await self._stop_steps()
         try:
             await perform(self.env.store, Retire(self.env.owner, self.env.clock.now()))
         except CadenzaError as error:
             log.warning("the worker could not sign off: %s", error)
+        await self._stop_steps()  # of runs that a claim under way has brought meanwhile
 
     async def _stop_steps(self) -> None:
         """Cancel what is in flight, so that nothing goes on here beside those who take the runs over."""
         tasks = [task for runner in list(self.runners.values()) for task in runner.abandon()]
         if tasks:
-            _, self._unstoppable = await asyncio.wait(tasks, timeout=STOP_S)
+            _, pending = await asyncio.wait(tasks, timeout=STOP_S)
+            self._unstoppable |= pending
 
     @property
     def stopped(self) -> bool:
