@@ -8,7 +8,8 @@
     │   ├── NotSerialisable        a value cannot be journaled
     │   ├── PayloadTooLarge        a value is over the bound
     │   ├── DuplicateRun           the business id is taken
-    │   └── ImportRefused          an exported run cannot be taken in
+    │   ├── ImportRefused          an exported run cannot be taken in
+    │   └── ModelUnavailable       a model's key, package or file is missing
     ├── WorkflowBug                the code is at fault: the run blocks, keeps its journal and waits for a deploy
     │   ├── Nondeterminism         journal and code disagree
     │   ├── SideEffect             real I/O, threads or clocks in workflow code
@@ -129,6 +130,17 @@ class PayloadTooLarge(UsageError):
             f"{self.what} is {self.size_bytes:,} bytes; at most {self.bytes_max:,} are journaled. "
             "Store it in a file or an object store inside the step, and return where it is."
         )
+
+
+class ModelUnavailable(UsageError):
+    """A model cannot be used here: its key, its package or its file is missing. ``name`` is the model's full name."""
+
+    def __init__(self, name: str, problem: str, hint: str) -> None:
+        self.name, self.problem, self.hint = name, problem, hint
+        super().__init__(name, problem, hint)
+
+    def __str__(self) -> str:
+        return f"the model {self.name!r} cannot be used: {self.problem}. {self.hint}"
 
 
 class DuplicateRun(UsageError):
