@@ -222,8 +222,7 @@ class JournalFull(WorkflowBug):
     def __str__(self) -> str:
         return (
             f"the journal holds {self.what}, its bound. Call ctx.continue_as_new(state) in the workflow's loop, or "
-            "raise "
-            "journal_events_max / journal_bytes_max in EngineOptions; then resume the run. Nothing was lost."
+            "raise journal_events_max / journal_bytes_max in EngineOptions; then resume the run. Nothing was lost."
         )
 
 
@@ -356,9 +355,8 @@ class StoreUnavailable(StoreError):
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 return cls(where, READ_ONLY, WRITABLE)
             case _:
-                return cls(
-                    where, (error.strerror or str(error)).lower(), "Check the path and the disk, then start again."
-                )
+                problem = (error.strerror or str(error)).lower()
+                return cls(where, problem, "Check the path and the disk, then start again.")
 
     def __str__(self) -> str:
         return f"{self.where}: {self.problem}. Nothing that was accepted is lost. {self.hint}"

@@ -1,11 +1,16 @@
 """From a model's name to the model: every way to write a name, and one clear error for whatever is missing."""
 
+import json
+import socket
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from cadenza.agents.models import resolve
+from cadenza.agents.models import reachable, resolve
 from cadenza.errors import ModelUnavailable, UnknownName, UsageError
 
 KEYS = {
@@ -143,3 +148,92 @@ def test_llamacpp_without_its_package_names_the_extra(monkeypatch: pytest.Monkey
 
 def test_a_model_that_makes_answers_up_needs_nothing() -> None:
     assert resolve("test").system == "test"
+
+
+# --- whether a model can be reached -----------------------------------------------------------------------------------
+
+
+class Listing(BaseHTTPRequestHandler):
+    """A server of models: ``/v1/models`` for those who have the key."""
+
+    def do_GET(self) -> None:
+        if self.path != "/v1/models":
+            self.send_error(404)
+        elif self.headers.get("Authorization") not in (None, "Bearer good"):
+            self.send_error(401)
+        else:
+            body = json.dumps({"data": [{"id": "llama3.2:latest"}, {"id": "qwen3:8b"}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listing) as listening:
+        threading.Thread(target=listening.serve_forever).start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+
+
+def test_a_hosted_model_is_reachable_when_its_key_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    ok, what = reachable("anthropic:claude-sonnet-4-5")
+    assert not ok
+    assert "ANTHROPIC_API_KEY is not set" in what
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
+    ok, what = reachable("anthropic:claude-sonnet-4-5")
+    assert ok
+    assert "secret" not in what
+
+
+def test_ollama_is_asked_for_its_models(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_BASE_URL", server)
+    assert reachable("ollama:llama3.2")[0]
+    assert reachable("ollama:qwen3:8b")[0]
+    ok, what = reachable("ollama:mistral")
+    assert not ok
+    assert "has no mistral; it has: llama3.2:latest, qwen3:8b" in what
+
+
+def test_a_server_that_does_not_answer_is_said_so(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("OLLAMA_BASE_URL", f"http://127.0.0.1:{port}")
+    ok, what = reachable("ollama:llama3.2")
+    assert not ok
+    assert "does not answer" in what
+    assert "ollama serve" in what
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("OLLAMA_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert "does not answer (timed out)" in reachable("ollama:llama3.2", timeout_s=0.05)[1]
+
+
+def test_a_compatible_server_is_asked_with_its_key(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reachable(f"openai-compatible:qwen3:8b@{server}/v1")[0]
+    name = f"openai-compatible:qwen3:8b@{server}/v1?key=env:BOX_KEY"
+    monkeypatch.setenv("BOX_KEY", "bad")
+    ok, what = reachable(name)
+    assert not ok
+    assert "refuses the key (401)" in what
+    monkeypatch.setenv("BOX_KEY", "good")
+    assert reachable(name)[0]
+    assert "Does the address end in /v1?" in reachable(f"openai-compatible:qwen3:8b@{server}")[1]
+
+
+def test_a_gguf_file_is_reachable_when_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + bytes(2_000_000))
+    assert reachable(f"llamacpp:{tmp_path}/m.gguf") == (True, "the file is there, 2 MB")
+    assert reachable(f"llamacpp:{tmp_path}/no.gguf")[0] is False
+
+
+def test_a_name_that_cannot_be_read_is_not_reachable() -> None:
+    ok, what = reachable("olama:llama3.2")
+    assert not ok
+    assert "'ollama'" in what

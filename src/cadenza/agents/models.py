@@ -24,6 +24,7 @@ COMPATIBLE = re.compile(r"(?P<model>.+?)@(?P<url>https?://[^\s?#]+)(?:\?key=env:
 COMPATIBLE_FORM = "openai-compatible:NAME@http://host:port/v1, and ?key=env:VARIABLE after it if the server wants a key"
 VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*(?:KEY|TOKEN)\b")
 GGUF = b"GGUF"
+LIST_BYTES_MAX = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,40 @@ def resolve(name: str) -> Model:
             return LlamaCppModel(gguf_of(wanted))
         case _:
             return _of_pydantic_ai(wanted)
+
+
+def reachable(name: str, timeout_s: float = 2.0) -> tuple[bool, str]:
+    """Whether a model could be asked now, and what was seen. Hosted ones are not called: their key is looked for.
+
+    Args:
+        timeout_s: how long a server of one's own may take to list its models.
+    """
+    if name == "test":
+        return True, "makes its answers up"
+    try:
+        wanted = parse(name)
+        require(wanted)
+    except UsageError as error:
+        return False, f"{error.problem}. {error.hint}" if isinstance(error, ModelUnavailable) else str(error)
+    match wanted.provider:
+        case "llamacpp":
+            size_bytes = gguf_of(wanted).stat().st_size
+            return True, f"the file is there, {size_bytes / 1e6:,.0f} MB"
+        case "ollama":
+            hint = f"Start it (ollama serve), or set OLLAMA_BASE_URL. Then: ollama pull {wanted.model}"
+            return _ask_server(ollama_url(), wanted.model, None, timeout_s, hint)
+        case "openai-compatible":
+            model, url, key = compatible_server(wanted)
+            return _ask_server(url, model, key, timeout_s, "Start it, or correct the address.")
+        case provider if provider in PROVIDERS:
+            key = next(key for key in PROVIDERS[provider].keys if os.environ.get(key))
+            return True, f"{key} is set; the service was not called"
+        case _:
+            try:
+                resolve(name)
+            except ModelUnavailable as error:
+                return False, f"{error.problem}. {error.hint}"
+            return True, "its settings are there; the service was not called"
 
 
 def parse(name: str) -> ModelName:
@@ -197,6 +232,36 @@ def _of_pydantic_ai(wanted: ModelName) -> Model:
         if variables := list(dict.fromkeys(VARIABLE.findall(str(error)))):
             raise _no_key(wanted.full, variables) from error
         raise ModelUnavailable(wanted.full, str(error).rstrip("."), "Check its name and its settings.") from error
+
+
+def _ask_server(url: str, model: str, key: str | None, timeout_s: float, hint: str) -> tuple[bool, str]:
+    """Ask a server that speaks OpenAI's protocol which models it has."""
+    import http.client
+    import json
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(f"{url.rstrip('/')}/models", headers={"Accept": "application/json"})
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            listed: Any = json.loads(answer.read(LIST_BYTES_MAX))["data"]
+            names = sorted({str(each["id"]) for each in listed})
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code in (401, 403):
+                return False, f"{url} refuses the key ({error.code}). Name its variable: ?key=env:VARIABLE"
+            return False, f"{url}/models answers {error.code}. Does the address end in /v1?"
+    except (OSError, http.client.HTTPException) as error:
+        problem = getattr(error, "reason", None) or error
+        return False, f"{url} does not answer ({problem}). {hint}"
+    except (ValueError, KeyError, TypeError):
+        return False, f"{url}/models does not list models. Is it a server that speaks OpenAI's protocol?"
+    if model in names or f"{model}:latest" in names:
+        return True, f"{url} has it"
+    shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    return False, f"{url} answers and has no {model}; it has: {shown or 'nothing'}"
 
 
 def _key_of(wanted: ModelName) -> str | None:
