@@ -152,6 +152,7 @@ def dump(store: Store) -> dict[str, Any]:
         "inboxes": {row.run_id: store.letters(row.no) for row in runs},
         "epochs": {row.run_id: store.epoch(row.no) for row in runs},
         "last": {row.run_id: store.last_event(row.no) for row in runs},
+        "attributes": store.attributes([row.no for row in runs]),
         "tasks": store.tasks(),
         "owners": store.owners(),
         "mail": {row.owner: sorted(store.mail(row.owner)) for row in runs if row.owner},

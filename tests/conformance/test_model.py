@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cadenza.durable.events import CancelRequested, Outcome
+from cadenza.engine.filter import Condition, Filter
 from cadenza.engine.memory import MemoryStore
 from cadenza.engine.sqlite.store import SQLiteStore
 from cadenza.engine.store import (
@@ -30,6 +31,7 @@ from cadenza.engine.store import (
     OwnerRow,
     Post,
     Posting,
+    Purge,
     Reclaim,
     Renew,
     Retire,
@@ -55,6 +57,13 @@ KEYS = st.sampled_from(["", "", "k", "j"])
 PATHS = st.sampled_from(["@ask#1", "@ask#2"])
 PAYLOADS = st.sampled_from([b"1", b'"' + b"x" * BLOB_BYTES_MIN + b'"', b'"' + b"x" * (BLOB_BYTES_MIN - 2) + b'"'])
 STATUSES: list[Status] = ["ready", "running", "waiting", "waiting", "blocked", "completed", "failed", "cancelled"]
+ATTRIBUTES = st.tuples(st.sampled_from(["p", "q"]), st.sampled_from([None, True, 1, 2.5, "", "1", "é"]))
+CONDITIONS = st.builds(
+    Condition,
+    st.sampled_from(["p", "q"]),
+    st.sampled_from(["=", "!=", "<", "<=", ">", ">="]),
+    st.sampled_from([False, 1, 1.0, 2, "", "1", "z"]),
+)
 OFF_BY = st.sampled_from([0] * 12 + [-1, 1])
 
 
@@ -125,7 +134,7 @@ class BothStores(RuleBasedStateMachine):
         self.model = Client(MemoryStore(), inline=True)
         self.real = Client(SQLiteStore(self.folder / "store.db"))
         self.now = NOW
-        self.before: dict[str, RunRow] = {}
+        self.before: dict[int, RunRow] = {}
         self.letter_ids: dict[int, int] = {}
         self.batches = 0
 
@@ -184,6 +193,7 @@ class BothStores(RuleBasedStateMachine):
             children=tuple(data.draw(st.lists(new_runs(self.now, row.run_id), max_size=1))),
             tasks_opened=tuple(task(row.run_id, path, self.now) for path in data.draw(st.lists(PATHS, max_size=1))),
             tasks_closed=tuple(data.draw(st.lists(PATHS, max_size=1))),
+            attributes=tuple(data.draw(st.lists(ATTRIBUTES, max_size=2))),
             change=data.draw(st.one_of(st.none(), changes(self.now))),
         )
 
@@ -244,6 +254,21 @@ class BothStores(RuleBasedStateMachine):
     def terminate(self, run_id: str) -> None:
         self.both(Terminate(run_id, "test", self.now))
 
+    @rule(data=st.data())
+    def purge(self, data: st.DataObject) -> None:
+        filter = Filter(
+            status=tuple(data.draw(st.lists(st.sampled_from(STATUSES), max_size=1))),
+            ended_before=data.draw(st.sampled_from([0, self.now, self.now - TICK])),
+            attributes=tuple(data.draw(st.lists(CONDITIONS, max_size=1))),
+            limit=data.draw(st.integers(1, 3)),
+        )
+        self.both(Purge(filter))
+
+    @rule(several=st.lists(CONDITIONS, min_size=1, max_size=2), purgeable=st.booleans())
+    def search(self, several: list[Condition], purgeable: bool) -> None:
+        filter = Filter(attributes=tuple(several), purgeable=purgeable)
+        assert self.real.store.runs(filter) == self.model.store.runs(filter)
+
     @rule(ticks=st.integers(1, 4))
     def time_passes(self, ticks: int) -> None:
         self.now += ticks * TICK
@@ -263,9 +288,9 @@ class BothStores(RuleBasedStateMachine):
 
     @invariant()
     def rows_make_sense(self) -> None:
-        rows = {row.run_id: row for row in self.rows}
+        rows = {row.no: row for row in self.rows}
         for row in rows.values():
-            before = self.before.get(row.run_id)
+            before = self.before.get(row.no)
             assert (row.owner != "") == (row.status == "running"), row
             assert before is None or before.epoch <= row.epoch, "an epoch went back"
             assert before is None or not before.ended or before.status == row.status, "an ended run came back"

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from cadenza.durable.define import StepFunction
+from cadenza.durable.events import Scalar
 from cadenza.durable.failure import Failure
 from cadenza.durable.human import HumanTask
 
@@ -89,6 +90,13 @@ class RecordPatch(msgspec.Struct, frozen=True):
     id: str
 
 
+class SetAttributes(msgspec.Struct, frozen=True):
+    """Keep these search attributes beside the run."""
+
+    path: str
+    values: dict[str, Scalar | None]
+
+
 class Completed(msgspec.Struct, frozen=True):
     value: bytes
 
@@ -123,7 +131,7 @@ class Finish(msgspec.Struct, frozen=True):
 
 
 Opened = RunStep | StartTimer | AwaitMessage | SendMessage | OpenTask | StartChild | AwaitChild
-Command = Opened | Cancel | RecordPatch | Finish
+Command = Opened | Cancel | RecordPatch | SetAttributes | Finish
 
 
 def signature_of(command: Command) -> str:

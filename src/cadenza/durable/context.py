@@ -15,7 +15,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
 
 from cadenza.durable import codec, commands, delivery
+from cadenza.durable.attributes import check_attribute
 from cadenza.durable.define import StepFunction, WorkflowFunction, as_step, find_workflow
+from cadenza.durable.events import Scalar
 from cadenza.durable.human import Answer, HumanTask
 from cadenza.durable.path import current_branch, idempotency_key, is_label
 from cadenza.errors import ContinuedAsNew, DefinitionError, UnknownName, UsageError
@@ -226,6 +228,21 @@ class Context:
         if not current_branch.get().is_root:
             raise UsageError("continue_as_new is called by the workflow itself, not by a task that it has created")
         raise ContinuedAsNew(state)
+
+    # --- for those who look from outside --------------------------------------------------------------------------
+
+    def set_attributes(self, **values: Scalar | None) -> None:
+        """Keep search attributes beside this run; ``None`` takes one away. Lists and bulk commands find runs by them.
+
+        They are written with the run's next event, in the same transaction, and outlive ``continue_as_new``.
+
+        Args:
+            values: texts of at most 1,000 characters, numbers, or flags; at most 64 names.
+        """
+        for name, value in values.items():
+            _check_label("attribute", name)
+            check_attribute(name, value)
+        self._machine.set_attributes(dict(values))
 
     # --- time and chance ------------------------------------------------------------------------------------------
 

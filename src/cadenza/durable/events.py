@@ -15,6 +15,8 @@ import msgspec
 from cadenza.durable.failure import Failure
 
 SCHEMA_VERSION = 1
+Scalar = str | int | float | bool
+"""The value of a search attribute."""
 
 
 class Undo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -211,6 +213,13 @@ class Patched(Event, frozen=True, kw_only=True, omit_defaults=True, tag="patched
     id: str
 
 
+class AttributesSet(Event, frozen=True, kw_only=True, omit_defaults=True, tag="attributes_set"):
+    """Search attributes by name; None takes one away. They are kept in the same append beside the run's row."""
+
+    path: str
+    values: dict[str, Scalar | None]
+
+
 class Parked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="parked"):
     """The run left memory; ``waiting`` are the open paths, ``wake_at`` the nearest timer (0: none)."""
 
@@ -264,6 +273,7 @@ Record = (
     | ChildStarted
     | CancelSent
     | Patched
+    | AttributesSet
     | Parked
 )
 Terminal = RunCompleted | RunFailed | RunCancelled | RunContinued
@@ -282,6 +292,7 @@ RECORDS = (
     ChildStarted,
     CancelSent,
     Patched,
+    AttributesSet,
     Parked,
 )
 RECORD_TYPES = frozenset(RECORDS)

@@ -33,6 +33,7 @@ class Ledger:
         self.tasks: set[str] = set()
         self.children: dict[str, str] = {}
         self.cancels: set[str] = set()
+        self.attributes: set[str] = set()
 
     def at(self, path: str) -> Entry | None:
         return self.entries.get(path)
@@ -73,6 +74,8 @@ class Ledger:
                 self.tasks.add(path)
             case events.ChildStarted(path=path, run_id=run_id):
                 self.children[path] = run_id
+            case events.AttributesSet(path=path):
+                self.attributes.add(path)
             case events.CancelSent(path=path):
                 self.cancels.add(path)
             case _:

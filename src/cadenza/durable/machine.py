@@ -32,12 +32,13 @@ from cadenza.durable.loop import DurableFuture, DurableLoop, unwind
 from cadenza.durable.path import Branch, current_branch
 from cadenza.durable.undo import UndoStack
 from cadenza.durable.versioning import Patches
-from cadenza.errors import Evicted, Nondeterminism
+from cadenza.errors import DefinitionError, Evicted, Nondeterminism
 
 if TYPE_CHECKING:
     from cadenza.durable.context import Context
 
 
+ATTRIBUTES_MAX = 64
 STEP_ENDS = (events.StepCompleted, events.StepFailed)
 
 
@@ -75,6 +76,7 @@ class Machine:
         self.children = Children()
         self.undo = UndoStack(self)
         self.patches = Patches()
+        self.attributes: set[str] = set()
         self.replaying = False
         self.settled: frozenset[str] = frozenset()
         self.finished = False
@@ -286,6 +288,14 @@ class Machine:
             del self.open[command.path]
             deliver(future, ended)
         return future
+
+    def set_attributes(self, values: dict[str, events.Scalar | None]) -> None:
+        """Keep search attributes; a run has a bounded number of them in a generation."""
+        self.refuse_if_over()
+        self.attributes.update(values)
+        if len(self.attributes) > ATTRIBUTES_MAX:
+            raise DefinitionError(f"a run has at most {ATTRIBUTES_MAX} search attributes; this one sets more")
+        self._emit(commands.SetAttributes(current_branch.get().leaf("@attributes"), values))
 
     def record_patch(self, id: str) -> None:
         self._emit(commands.RecordPatch(id))

@@ -44,6 +44,9 @@ class Dispatcher:
                 case commands.RecordPatch(id=id):
                     if id not in known:
                         self.dispatch(command)
+                case commands.SetAttributes(path=path):
+                    if path not in ledger.attributes:
+                        self.dispatch(command)
                 case commands.Cancel(path=path):
                     if path in ledger.tasks or (path in ledger.children and path not in ledger.cancels):
                         self.dispatch(command)
@@ -70,6 +73,8 @@ class Dispatcher:
                 runner.gate(path, lambda: self._send(command), self._births.get(to, 0))
             case commands.Cancel(path=path):
                 self._cancel(path)
+            case commands.SetAttributes(path=path, values=values):
+                runner.journal.set_attributes(events.AttributesSet(at=runner.now(), path=path, values=values))
             case commands.RecordPatch(id=id):
                 runner.raise_barrier(runner.journal.record(events.Patched(at=runner.now(), id=id)))
             case commands.Finish(ending=ending):

@@ -44,6 +44,7 @@ class Draft:
     children: tuple[NewRun, ...] = ()
     tasks_opened: tuple[OpenTaskRow, ...] = ()
     tasks_closed: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, events.Scalar | None], ...] = ()
     change: Change | None = None
     awaited = False
 
@@ -137,6 +138,11 @@ class JournalWriter:
         if not (self.sending or self._held or with_next):
             self._flush()
         return self.head
+
+    def set_attributes(self, event: events.AttributesSet) -> None:
+        """Append ``event``, and set what it says beside the run's row in the same transaction."""
+        self._draft.attributes += tuple(event.values.items())
+        self.record(event)
 
     def hold(self) -> None:
         """What is recorded until ``let_go`` is one append: all of it will be there after a crash, or nothing."""
@@ -233,6 +239,7 @@ class JournalWriter:
             draft.tasks_opened,
             draft.tasks_closed,
             draft.change,
+            draft.attributes,
         )
         self._env.store.submit(operation, lambda _, error: self._sent(operation, head, error))
 

@@ -11,34 +11,35 @@ import msgspec
 
 from cadenza.durable.events import AnyEvent, CancelRequested, ChildEnded, RunCancelled
 from cadenza.engine import store
-from cadenza.engine.store import ANY_HEAD, ENDED, INBOX_MAX, Filter, Letter, OpenTaskRow, OwnerRow, RunRow
+from cadenza.engine.memory_tables import Tables
+from cadenza.engine.store import (
+    ANY_HEAD,
+    ENDED,
+    INBOX_MAX,
+    Letter,
+    OwnerRow,
+    RunRow,
+    no_such_run,
+)
 from cadenza.errors import DuplicateRun, Fenced, InboxFull, UnknownName, UsageError
 
 replace = msgspec.structs.replace
 
 
-class MemoryStore:
+class MemoryStore(Tables):
     """All of a store in dictionaries; not shared between processes."""
 
     location = ":memory:"
 
     def __init__(self) -> None:
+        super().__init__()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._rows: dict[int, RunRow] = {}
-        self._numbers: dict[str, int] = {}
-        self._business: dict[str, int] = {}
-        self._journals: dict[int, list[AnyEvent]] = {}
-        self._inboxes: dict[int, list[Letter]] = {}
-        self._keys: set[tuple[int, str]] = set()
-        self._tasks: dict[tuple[int, str], OpenTaskRow] = {}
         self._owners: dict[str, OwnerRow] = {}
-        self._version = 0
-        self._letter_id = 0
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
             kind: getattr(self, f"_{kind.__name__.lower()}")
             for kind in (
                 *(store.Create, store.Append, store.Post, store.Claim, store.Reclaim),
-                *(store.Renew, store.Retire, store.Unblock, store.Terminate, store.Import),
+                *(store.Renew, store.Retire, store.Unblock, store.Terminate, store.Import, store.Purge),
             )
         }
 
@@ -82,7 +83,8 @@ class MemoryStore:
         return self._insert(new), True
 
     def _insert(self, new: store.NewRun) -> RunRow:
-        at, no = new.started.at, len(self._rows) + 1
+        at, no = new.started.at, self._last_no + 1
+        self._last_no = no
         row = RunRow(
             no=no,
             run_id=new.started.run_id,
@@ -130,6 +132,7 @@ class MemoryStore:
             self._tasks[row.no, task.path] = task
         for path in operation.tasks_closed:
             self._tasks.pop((row.no, path), None)
+        self._set_attributes(row.no, operation.attributes)
         if operation.change is not None:
             self._change(row.no, operation.change, operation.now)
 
@@ -274,69 +277,18 @@ class MemoryStore:
             self._post_quietly(ended_child(row, operation), operation.now)
         return True
 
-    def _import(self, operation: store.Import) -> None:
-        rows = [copy.row for copy in operation.copies]
-        for row in rows:
-            self._refuse_if_here(row)
-        for copy in operation.copies:
-            no = len(self._rows) + 1
-            row = self._rows[no] = replace(copy.row, no=no, owner="")
-            self._numbers[row.run_id] = no
-            if row.business_id:
-                self._business[row.business_id] = no
-            self._journals[no] = list(copy.events)
-            self._inboxes[no] = []
-            for mail in copy.mail:
-                if mail.key:
-                    self._keys.add((no, mail.key))
-                if mail.event is not None:
-                    self._letter_id += 1
-                    self._inboxes[no].append(Letter(self._letter_id, mail.event, mail.generation))
-            self._tasks |= {(no, task.path): task for task in copy.tasks}
-
-    def _refuse_if_here(self, row: RunRow) -> None:
-        taken = self._numbers.get(row.run_id) or self._business.get(row.business_id)
-        if taken is not None:
-            raise store.taken(row, self._rows[taken])
-
     # --- reads ----------------------------------------------------------------------------------------------------
 
     def events(self, no: int, first_seq: int = 1) -> list[AnyEvent]:
-        return self._journals[no][first_seq - 1 :]
+        return self._journals.get(no, [])[first_seq - 1 :]
 
     def last_event(self, no: int) -> AnyEvent:
+        if no not in self._journals:
+            raise no_such_run(no)
         return self._journals[no][-1]
 
     def letters(self, no: int) -> list[Letter]:
-        return list(self._inboxes[no])
-
-    def run(self, run_id: str) -> RunRow | None:
-        no = self._numbers.get(run_id) or self._business.get(run_id)
-        return None if no is None else self._rows[no]
-
-    def runs(self, filter: Filter) -> list[RunRow]:
-        found = [row for row in self._rows.values() if _matches(row, filter)]
-        return found[::-1][: filter.limit]
-
-    def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
-        found = [
-            (task.asked_at, no, path, task) for (no, path), task in self._tasks.items() if run_id in ("", task.run_id)
-        ]
-        return [task for *_, task in sorted(found, key=lambda each: each[:3])]
-
-    def copies(self, run_id: str) -> list[store.RunCopy]:
-        row = self.run(run_id)
-        if row is None:
-            raise UnknownName("run", run_id, self._numbers)
-        rows = [row]
-        for parent in rows:  # grows while it is read
-            rows += [each for each in self._rows.values() if each.parent == parent.run_id]
-        return [self._copy(each) for each in rows]
-
-    def _copy(self, row: RunRow) -> store.RunCopy:
-        unread = [store.Mail(letter.event, generation=letter.generation) for letter in self._inboxes[row.no]]
-        seen = [store.Mail(None, key) for no, key in sorted(self._keys) if no == row.no]
-        return store.RunCopy(row, tuple(self._journals[row.no]), (*seen, *unread), tuple(self.tasks(row.run_id)))
+        return list(self._inboxes.get(no, []))
 
     def mail(self, owner: str) -> list[int]:
         return [no for no, inbox in self._inboxes.items() if inbox and self._rows[no].owner == owner]
@@ -352,8 +304,8 @@ class MemoryStore:
         return sorted([*self._owners.values(), *ghosts], key=lambda each: each.owner)
 
     def epoch(self, no: int) -> int:
-        row = self._rows[no]
-        return row.epoch if row.owner else 0
+        row = self._rows.get(no)
+        return row.epoch if row is not None and row.owner else 0
 
     def version(self) -> int:
         return self._version
@@ -363,11 +315,3 @@ def ended_child(row: RunRow, operation: store.Terminate) -> store.Posting:
     """Tells the parent of a run that was ended from outside."""
     event = ChildEnded(at=operation.now, path=row.parent_path, run_id=row.run_id, status="cancelled")
     return store.Posting(row.parent, event, key=f"ended:{row.run_id}")
-
-
-def _matches(row: RunRow, filter: Filter) -> bool:
-    return (
-        (not filter.status or row.shown_status in filter.status)
-        and (not filter.workflow or filter.workflow in row.workflow)
-        and (not filter.parent or row.parent == filter.parent)
-    )

@@ -15,13 +15,14 @@ The commit and fencing protocol (ADR 0004):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from cadenza.durable.events import AnyEvent, Outcome, RunStarted
-from cadenza.errors import ImportRefused
+from cadenza.durable.events import AnyEvent, AttributesSet, Outcome, RunStarted, Scalar
+from cadenza.engine.filter import Filter
+from cadenza.errors import ImportRefused, UnknownName
 
 R = TypeVar("R")
 Status = Literal["ready", "running", "waiting", "blocked", "completed", "failed", "cancelled"]
@@ -157,6 +158,7 @@ class Append(Operation[None], frozen=True):
     """Write to a run's journal as its owner. Raises Fenced.
 
     ``head`` is the journal's last number, or ANY_HEAD, without events, for an owner that could not read the journal.
+    ``attributes`` are set in this order; None takes one away.
     """
 
     no: int
@@ -170,6 +172,7 @@ class Append(Operation[None], frozen=True):
     tasks_opened: tuple[OpenTaskRow, ...] = ()
     tasks_closed: tuple[str, ...] = ()
     change: Change | None = None
+    attributes: tuple[tuple[str, Scalar | None], ...] = ()
 
 
 class Claim(Operation[list[RunRow]], frozen=True):
@@ -249,13 +252,23 @@ class Import(Operation[None], frozen=True):
     copies: tuple[RunCopy, ...]
 
 
-class Filter(msgspec.Struct, frozen=True):
-    """Which runs to list, newest first."""
+class Purge(Operation["Purged"], frozen=True):
+    """Delete what is left of runs that ``filter`` names, the oldest ends first: journal, letters, attributes, payloads.
 
-    status: tuple[str, ...] = ()
-    workflow: str = ""
-    parent: str = ""
-    limit: int = 50
+    Only runs that are purgeable (see Filter) are taken, whatever the filter says, at most ``filter.limit``. Of long
+    journals, at most ``events_max`` events are deleted in one transaction; nobody can see the rest.
+    """
+
+    filter: Filter
+    events_max: int = 2_000
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """What a purge has deleted, and whether there may be more to do."""
+
+    run_ids: tuple[str, ...] = ()
+    events: int = 0
+    more: bool = False
 
 
 Done = Callable[[Any, Exception | None], None]
@@ -288,6 +301,10 @@ class Store(Protocol):
 
     def copies(self, run_id: str) -> list[RunCopy]:
         """A run and all children below it, parents first, as they were at one moment. Raises UnknownName."""
+        ...
+
+    def attributes(self, numbers: Sequence[int]) -> dict[int, dict[str, Scalar]]:
+        """The search attributes of these runs, by their numbers; nothing for one that has none."""
         ...
 
     def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
@@ -330,6 +347,16 @@ def taken(row: RunRow, here: RunRow) -> ImportRefused:
         return ImportRefused(f"run {row.run_id}", problem, "Import it into a store of its own.")
     problem = f"its id {row.business_id!r} belongs to run {here.run_id} ({here.shown_status}) here"
     return ImportRefused(f"run {row.run_id}", problem, "Import it into a store of its own.")
+
+
+def attributes_of(events: Iterable[AnyEvent]) -> list[tuple[str, Scalar | None]]:
+    """What a journal says of its run's search attributes, in order."""
+    return [each for event in events if isinstance(event, AttributesSet) for each in event.values.items()]
+
+
+def no_such_run(no: int) -> UnknownName:
+    """The error where a run was purged while somebody still held its number."""
+    return UnknownName("run", f"number {no}", hint="It was purged.")
 
 
 async def perform(store: Store, operation: Operation[R]) -> R:

@@ -23,6 +23,7 @@ from cadenza.engine.store import (
     Append,
     Claim,
     Operation,
+    Purge,
     Reclaim,
     Retire,
     Terminate,
@@ -30,7 +31,7 @@ from cadenza.engine.store import (
 
 APPENDS_MIN = 8
 ROWS = 100
-MOVES_OWNERS = (Claim, Reclaim, Retire, Terminate)
+MOVES_OWNERS = (Claim, Purge, Reclaim, Retire, Terminate)
 """After one of these an append may be refused that would not have been before: those behind it keep their place."""
 Row = tuple[int, bytes]
 
@@ -88,7 +89,14 @@ class BulkAppends:
 
 
 def _is_plain(append: Append) -> bool:
-    extras = append.consumed, append.postings, append.children, append.tasks_opened, append.tasks_closed
+    extras = (
+        append.consumed,
+        append.postings,
+        append.children,
+        append.tasks_opened,
+        append.tasks_closed,
+        append.attributes,
+    )
     if append.change is not None or any(extras):
         return False
     return all(payload_bytes(event) <= BLOB_BYTES_MIN for event in append.events)

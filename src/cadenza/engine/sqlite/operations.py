@@ -9,10 +9,20 @@ from typing import Any
 
 import msgspec
 
-from cadenza.durable.events import PAYLOAD_FIELDS, AnyEvent, CancelRequested, ChildEnded, RunCancelled, encode_event
+from cadenza.durable.events import (
+    PAYLOAD_FIELDS,
+    AnyEvent,
+    CancelRequested,
+    ChildEnded,
+    RunCancelled,
+    Scalar,
+    encode_event,
+)
 from cadenza.engine import store
 from cadenza.engine.failpoint import failpoint
 from cadenza.engine.sqlite.database import Connection
+from cadenza.engine.sqlite.listing import as_value
+from cadenza.engine.sqlite.purging import Purging
 from cadenza.engine.sqlite.sql import queries
 from cadenza.engine.store import ANY_HEAD, BLOB_BYTES_MIN, ENDED, INBOX_MAX, SEQ_BITS, SEQ_MASK, RunRow
 from cadenza.errors import DuplicateRun, Fenced, InboxFull, StoreError, UnknownName, UsageError
@@ -44,6 +54,7 @@ class Operations:
             store.Unblock: self._unblock,
             store.Terminate: self._terminate,
             store.Import: self._import,
+            store.Purge: Purging(connection).purge,
         }
 
     def carry_out(self, operation: store.Operation[Any]) -> Any:
@@ -122,6 +133,7 @@ class Operations:
             self._execute(self._sql["open_task"], (no, task.path, task.generation, task.task, task.asked_at))
         for path in operation.tasks_closed:
             self._execute(self._sql["close_task"], (no, path))
+        self._set_attributes(no, operation.attributes)
         if operation.change is not None:
             self._change(no, operation.change, now)
 
@@ -141,6 +153,13 @@ class Operations:
         for start in range(0, len(bindings), 3 * ROWS):
             chunk = bindings[start : start + 3 * ROWS]
             self._execute(_insert_events(len(chunk) // 3), chunk)
+
+    def _set_attributes(self, no: int, several: Sequence[tuple[str, Scalar | None]]) -> None:
+        for name, value in several:
+            if value is None:
+                self._execute(self._sql["drop_attribute"], (no, name))
+            else:
+                self._execute(self._sql["set_attribute"], (no, name, as_value(value)))
 
     def _change(self, no: int, change: store.Change, now: int) -> None:
         row = self._row(no)
@@ -170,6 +189,7 @@ class Operations:
             )
             no = self._connection.last_insert_rowid()
             self._write(no, 1, copy.events)
+            self._set_attributes(no, store.attributes_of(copy.events))
             for mail in copy.mail:
                 event = None if mail.event is None else encode_event(mail.event)
                 self._execute(self._sql["insert_letter"], (no, mail.key or None, mail.generation, event))

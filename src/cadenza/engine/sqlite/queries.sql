@@ -2,10 +2,13 @@
 no, run_id, workflow, status, business_id, generation, first_seq, epoch, owner, ready_at, wake_at, priority,
 concurrency_key, concurrency, parent, parent_path, created_at, ended_at, detail
 
+-- name: next_no
+1 + max(coalesce((SELECT max(no) FROM run), 0), coalesce((SELECT max(no) FROM purged), 0))
+
 -- name: insert_run
-INSERT INTO run (run_id, workflow, status, business_id, epoch, owner, ready_at, priority, concurrency_key, concurrency,
-                 parent, parent_path, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO run (no, run_id, workflow, status, business_id, epoch, owner, ready_at, priority, concurrency_key,
+                 concurrency, parent, parent_path, created_at)
+VALUES ({next_no}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: run_by_id
 SELECT {run_columns} FROM run WHERE run_id = ?
@@ -20,14 +23,85 @@ SELECT {run_columns} FROM run WHERE no = ?
 SELECT {run_columns} FROM run
 WHERE (:any_status OR iif(status = 'ready' AND epoch = 0, 'pending', status) IN (SELECT value FROM json_each(:statuses)))
   AND (:workflow = '' OR instr(workflow, :workflow) > 0)
+
+-- name: with_parent
+parent = :parent AND parent <> ''
+
+-- name: with_run_id
+run_id IN (SELECT value FROM json_each(:run_ids))
+
+-- name: with_early_end
+ended_at > 0 AND ended_at < :ended_before
+
+-- name: with_purgeable
+ended_at > 0 AND status IN ('completed', 'failed', 'cancelled') AND NOT EXISTS (
+    SELECT 1 FROM run AS above
+    WHERE above.run_id = run.parent AND above.status NOT IN ('completed', 'failed', 'cancelled')
+)
+
+-- name: with_attribute_eq
+no IN (SELECT run_no FROM attribute WHERE name = ? AND value = ? AND typeof(value) IN (?, ?))
+
+-- name: with_attribute_ne
+no IN (SELECT run_no FROM attribute WHERE name = ? AND value <> ? AND typeof(value) IN (?, ?))
+
+-- name: with_attribute_lt
+no IN (SELECT run_no FROM attribute WHERE name = ? AND value < ? AND typeof(value) IN (?, ?))
+
+-- name: with_attribute_le
+no IN (SELECT run_no FROM attribute WHERE name = ? AND value <= ? AND typeof(value) IN (?, ?))
+
+-- name: with_attribute_gt
+no IN (SELECT run_no FROM attribute WHERE name = ? AND value > ? AND typeof(value) IN (?, ?))
+
+-- name: with_attribute_ge
+no IN (SELECT run_no FROM attribute WHERE name = ? AND value >= ? AND typeof(value) IN (?, ?))
+
+-- name: newest_first
 ORDER BY no DESC LIMIT :limit
 
--- name: list_children
-SELECT {run_columns} FROM run
-WHERE parent = :parent AND parent <> ''
-  AND (:any_status OR iif(status = 'ready' AND epoch = 0, 'pending', status) IN (SELECT value FROM json_each(:statuses)))
-  AND (:workflow = '' OR instr(workflow, :workflow) > 0)
-ORDER BY no DESC LIMIT :limit
+-- name: earliest_end_first
+ORDER BY ended_at, no LIMIT :limit
+
+-- name: attributes
+SELECT run_no, name, value FROM attribute WHERE run_no IN (SELECT value FROM json_each(?)) ORDER BY run_no, name
+
+-- name: set_attribute
+INSERT INTO attribute (run_no, name, value) VALUES (?, ?, ?)
+ON CONFLICT (run_no, name) DO UPDATE SET value = excluded.value
+
+-- name: drop_attribute
+DELETE FROM attribute WHERE run_no = ? AND name = ?
+
+-- name: purge_run
+DELETE FROM run WHERE no = ?
+
+-- name: purge_letters
+DELETE FROM inbox WHERE run_no = ?
+
+-- name: purge_attributes
+DELETE FROM attribute WHERE run_no = ?
+
+-- name: purge_later
+INSERT INTO purged (no) VALUES (?)
+
+-- name: unswept
+SELECT no FROM purged WHERE swept = 0 ORDER BY no LIMIT 1
+
+-- name: sweepable_events
+SELECT id, blob FROM journal WHERE id >= ?1 << 24 AND id < (?1 + 1) << 24 ORDER BY id LIMIT ?2
+
+-- name: sweep_events
+DELETE FROM journal WHERE id >= ? AND id <= ?
+
+-- name: sweep_blob
+DELETE FROM blob WHERE hash = ?1 AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.blob = ?1)
+
+-- name: swept
+UPDATE purged SET swept = 1 WHERE no = ?
+
+-- name: forget_purged
+DELETE FROM purged WHERE swept = 1 AND no < (SELECT max(no) FROM purged)
 
 -- name: forget_business_id
 UPDATE run SET business_id = '' WHERE no = ?
@@ -152,9 +226,9 @@ SELECT CASE WHEN owner = '' THEN 0 ELSE epoch END FROM run WHERE no = ?
 SELECT max(id) FROM journal WHERE id >= ?1 << 24 AND id < (?1 + 1) << 24
 
 -- name: insert_copy
-INSERT INTO run (run_id, workflow, status, business_id, generation, first_seq, epoch, owner, ready_at, wake_at, priority,
-                 concurrency_key, concurrency, parent, parent_path, created_at, ended_at, detail)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO run (no, run_id, workflow, status, business_id, generation, first_seq, epoch, owner, ready_at, wake_at,
+                 priority, concurrency_key, concurrency, parent, parent_path, created_at, ended_at, detail)
+VALUES ({next_no}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: all_mail
 SELECT event, coalesce(key, ''), generation FROM inbox WHERE run_no = ? ORDER BY id

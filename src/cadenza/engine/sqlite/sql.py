@@ -15,7 +15,9 @@ def queries() -> dict[str, str]:
     text = files("cadenza.engine.sqlite").joinpath("queries.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
     named = {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
-    return {name: body.replace("{run_columns}", named["run_columns"]) for name, body in named.items()}
+    for part in ("run_columns", "next_no"):
+        named = {name: body.replace(f"{{{part}}}", named[part]) for name, body in named.items()}
+    return named
 
 
 @cache

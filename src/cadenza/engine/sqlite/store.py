@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from cadenza.durable.events import PAYLOAD_FIELDS, AnyEvent, decode_event
+from cadenza.durable.events import PAYLOAD_FIELDS, AnyEvent, Scalar, decode_event
 from cadenza.engine import store
 from cadenza.engine.sqlite.commit import Writer
 from cadenza.engine.sqlite.database import close, connect, errors_of
+from cadenza.engine.sqlite.listing import from_value, listing
 from cadenza.engine.sqlite.sql import queries
-from cadenza.engine.store import SEQ_BITS, SEQ_MASK, Filter, Letter, OpenTaskRow, OwnerRow, RunRow
+from cadenza.engine.store import SEQ_BITS, SEQ_MASK, Filter, Letter, OpenTaskRow, OwnerRow, RunRow, no_such_run
 from cadenza.errors import StoreCorrupt, UnknownName
 
 
@@ -60,6 +62,8 @@ class SQLiteStore:
 
     def last_event(self, no: int) -> AnyEvent:
         rows = self._all("last_event", (no << SEQ_BITS, (no + 1) << SEQ_BITS))
+        if not rows and not self._all("run_by_no", (no,)):
+            raise no_such_run(no)
         if not rows:
             raise StoreCorrupt(self.location, f"the journal of run number {no} is empty")
         return self._event(*rows[0])
@@ -90,14 +94,15 @@ class SQLiteStore:
         return RunRow(*rows[0]) if rows else None
 
     def runs(self, filter: Filter) -> list[RunRow]:
-        bindings = {
-            "any_status": not filter.status,
-            "statuses": msgspec.json.encode(filter.status).decode(),
-            "workflow": filter.workflow,
-            "parent": filter.parent,
-            "limit": filter.limit,
-        }
-        return [RunRow(*row) for row in self._all("list_children" if filter.parent else "list_runs", bindings)]
+        statement, bindings = listing(filter)
+        with errors_of(self.path):
+            return [RunRow(*row) for row in self._reader.execute(statement, bindings).fetchall()]
+
+    def attributes(self, numbers: Sequence[int]) -> dict[int, dict[str, Scalar]]:
+        found: dict[int, dict[str, Scalar]] = {}
+        for no, name, value in self._all("attributes", (msgspec.json.encode(numbers).decode(),)):
+            found.setdefault(no, {})[name] = from_value(value)
+        return found
 
     def copies(self, run_id: str) -> list[store.RunCopy]:
         with errors_of(self.path):
@@ -133,7 +138,8 @@ class SQLiteStore:
         return [OwnerRow(*row) for row in self._all("owners")]
 
     def epoch(self, no: int) -> int:
-        return self._all("epoch", (no,))[0][0]
+        rows = self._all("epoch", (no,))
+        return rows[0][0] if rows else 0
 
     def version(self) -> int:
         return self._all("version")[0][0]
