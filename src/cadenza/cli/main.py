@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli import archive, check, doctor, exit_codes, init, people, run, runs, show, worker
+from cadenza.cli import archive, backup, check, doctor, exit_codes, init, people, run, runs, show, worker
 from cadenza.errors import CadenzaError, UsageError
 
 # "\b" keeps the lines of a paragraph as they are.
@@ -37,6 +37,7 @@ for name, function, summary in (
     ("signal", people.signal, "Send a run a message."),
     ("answer", people.answer, "Answer what a run asks."),
     ("cancel", people.cancel, "Ask a run to stop, clean up and undo."),
+    ("backup", backup.backup, "Copy the store while workers go on."),
     ("export", archive.export, "Write a run as a file."),
     ("import", archive.import_, "Take in an exported run."),
     ("check", check.check, "Find workflow code that cannot be replayed."),

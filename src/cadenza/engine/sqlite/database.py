@@ -90,7 +90,7 @@ def _prepare(connection: Connection, path: Path, *, writer: bool) -> None:
     if writer:
         if connection.readonly("main"):
             raise StoreUnavailable(str(path), READ_ONLY, WRITABLE)
-        _check_owner(connection, path)  # before anything is written
+        check_owner(connection, path)  # before anything is written
     if not _keeps_log(connection):
         raise StoreUnavailable(str(path), "it cannot keep a write-ahead log here", "Put it on a local disk.")
     connection.pragma("synchronous", "full")
@@ -122,12 +122,12 @@ def _keeps_log(connection: Connection) -> bool:
 
 def _migrate(connection: Connection, path: Path) -> None:
     scripts = migrations()
-    if _version(connection) == len(scripts):
+    if schema_version(connection) == len(scripts):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        _check_owner(connection, path)  # another process may have been faster
-        for script in scripts[_version(connection) :]:
+        check_owner(connection, path)  # another process may have been faster
+        for script in scripts[schema_version(connection) :]:
             connection.execute(script)
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", len(scripts))
@@ -137,7 +137,7 @@ def _migrate(connection: Connection, path: Path) -> None:
             connection.execute("ROLLBACK")
 
 
-def _check_owner(connection: Connection, path: Path) -> None:
+def check_owner(connection: Connection, path: Path) -> None:
     """Refuse what is not ours, or newer than we are. Nothing is written. Raises StoreVersion."""
     tables = next(iter(connection.execute("SELECT count(*) FROM sqlite_schema")))[0]
     application = int(
@@ -148,7 +148,7 @@ def _check_owner(connection: Connection, path: Path) -> None:
             str(path),
             "a database of another program. Nothing was changed. Give Cadenza a file of its own: choose another path",
         )
-    version = _version(connection)
+    version = schema_version(connection)
     if version > len(migrations()):
         raise StoreVersion(
             str(path),
@@ -157,7 +157,7 @@ def _check_owner(connection: Connection, path: Path) -> None:
         )
 
 
-def _version(connection: Connection) -> int:
+def schema_version(connection: Connection) -> int:
     return int(str(connection.pragma("user_version")))
 
 
