@@ -6,6 +6,10 @@ from cadenza import Context, step, workflow, run
 from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.function import FunctionAgent, agent
+from cadenza.agents.human import HumanAgent
+from cadenza.agents.peer import PeerError, PeerFailed, PeerRefused, PeerUnavailable
+from cadenza.agents.process import ProcessAgent
+from cadenza.agents.workflow_agent import as_agent
 from cadenza.durable.context import ChildHandle, Context
 from cadenza.durable.define import Retry, step, workflow
 from cadenza.durable.human import Answer, HumanTask
@@ -49,12 +53,18 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "FunctionAgent",
+    "HumanAgent",
     "HumanTask",
     "InDoubt",
     "InputInvalid",
     "Live",
     "NotDone",
     "OutcomeUnknown",
+    "PeerError",
+    "PeerFailed",
+    "PeerRefused",
+    "PeerUnavailable",
+    "ProcessAgent",
     "Retry",
     "RunBlocked",
     "RunCancelled",
@@ -65,6 +75,7 @@ __all__ = [
     "StoreError",
     "UnknownName",
     "agent",
+    "as_agent",
     "concurrent",
     "map_reduce",
     "run",

@@ -1,0 +1,109 @@
+"""What HTTP and process agents share: a call is one durable step, made from the agent's definition."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypedDict, get_args
+
+from msgspec.structs import replace
+
+from cadenza.agents.agent import register
+from cadenza.agents.card import Card, Skill
+from cadenza.agents.function import FunctionAgent
+from cadenza.agents.json_schema import Fits
+from cadenza.agents.peer import PeerFailed, PeerRefused
+from cadenza.durable import codec
+from cadenza.durable.define import Effect, Retry, StepFunction, StepOptions, steps
+from cadenza.errors import UnknownName, UsageError
+
+FINAL = (PeerFailed, UsageError)
+"""No retry would help."""
+
+
+class CardFields(TypedDict, total=False):
+    """What a definition may say about the agent; see Card."""
+
+    description: str
+    version: str
+    skills: tuple[Skill, ...]
+    price_usd: float | None
+    latency_s: float | None
+    placement: tuple[str, ...]
+    data_classes: tuple[str, ...]
+
+
+class CallFields(CardFields, total=False):
+    """What a definition may say about a call as well; see ``step``."""
+
+    effect: Effect
+    timeout_s: float | None
+    heartbeat_timeout_s: float | None
+    retry: Retry | None
+    reconcile: Callable[..., Any] | None
+    undo: Callable[..., Any] | None
+
+
+class PeerAgent(FunctionAgent[[Any], Any]):
+    """An agent outside of this process: a card, and a step that asks it.
+
+    Args:
+        kind: of agent; part of the step's full name.
+        call: asks it; runs inside of the step.
+        input, output: types of what goes in and comes out.
+        options: of the step; ``fields`` are those of the card.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        call: Callable[[Any], Awaitable[Any]],
+        types: tuple[Any, Any],
+        options: StepOptions,
+        fields: dict[str, Any],
+    ) -> None:
+        async def ask(input: Any) -> Any:
+            return await call(input)
+
+        ask.__module__, ask.__qualname__, ask.__doc__ = f"{__package__}.{kind}", name, fields.get("description")
+        ask.__annotations__ = {"input": types[0], "return": types[1]}
+        if options.retry is not None:
+            never = dict.fromkeys((*options.retry.never_on, *FINAL))
+            options = replace(options, retry=replace(options.retry, never_on=tuple(never)))
+        options = replace(options, raises=(*options.raises, PeerRefused))
+        step: StepFunction[[Any], Any] = StepFunction(ask, options, name)
+        super().__init__(step, Card(name=name, **fields))
+        register(self, f"{defining_module()}:{name}")
+        steps[step.name] = step
+
+    @property
+    def card(self) -> Card:
+        """The card, with the schemas of a document as they are written there."""
+        given = schema_of(self.step.positional[0], "validation")
+        made = schema_of(self.step.types["return"], "serialization")
+        return dataclasses.replace(self._card, input_schema=given, output_schema=made)
+
+
+def split(fields: CallFields, what: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the step, and fields of the card. Raises UnknownName for any other."""
+    known = [*CallFields.__annotations__]
+    if unknown := [name for name in fields if name not in known]:
+        raise UnknownName(f"option of {what}", unknown[0], known)
+    of_card = {name: value for name, value in fields.items() if name in CardFields.__annotations__}
+    return {name: value for name, value in fields.items() if name not in of_card}, of_card
+
+
+def schema_of(annotation: Any, mode: str) -> dict[str, Any]:
+    """A type's JSON Schema; the one that it was made of, if there is one."""
+    marks = [each for each in get_args(annotation)[1:] if isinstance(each, Fits)]
+    return marks[0].schema if marks else codec.adapter(annotation).json_schema(mode=mode)
+
+
+def defining_module() -> str:
+    """The module outside of Cadenza whose code makes the definition."""
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "cadenza":
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))
