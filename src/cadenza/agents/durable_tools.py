@@ -1,0 +1,191 @@
+"""Tools whose calls are sub-results of the running step (design.md, rule 4): a call that has ended is not made again.
+
+A call is the memo ``tool/<request>/<the model's call id>``, with the tool's own effect. What it raised for the model
+to read is a result too. While a tool runs, ``step.key()`` and ``step.memo`` are those of the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_ai import RunContext
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
+from pydantic_ai.messages import BinaryContent, ToolReturn, ToolReturnContent
+from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
+from pydantic_core import to_json
+
+from cadenza.agents.durable_model import TurnState
+from cadenza.agents.failure import AgentError, AgentRefused
+from cadenza.agents.tools import RESULT_BYTES_MAX, Tool
+from cadenza.durable import codec
+from cadenza.durable.scope import Scope, current_scope
+from cadenza.errors import CadenzaError, NotSerialisable, OutcomeUnknown, PayloadTooLarge
+
+
+class CallScope:
+    """A part of the running step that has keys of its own: a tool call, or the turn of a sub-agent."""
+
+    def __init__(self, outer: Scope, prefix: str) -> None:
+        self._outer, self._prefix = outer, prefix
+
+    @property
+    def key(self) -> str:
+        return f"{self._outer.key}/{self._prefix}"
+
+    @property
+    def undo_of(self) -> str:
+        return self._outer.undo_of
+
+    @property
+    def attempt(self) -> int:
+        return self._outer.attempt
+
+    async def memo(self, key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any:
+        return await self._outer.memo(f"{self._prefix}/{key}", fn, effect, input)
+
+    def heartbeat(self, detail: Any) -> None:
+        self._outer.heartbeat(detail)
+
+
+def key_of(state: TurnState, ctx: RunContext[Any]) -> str:
+    """The memo key of a tool call; ids may repeat from one response to the next, as small models' do."""
+    return f"tool/{state.requests}/{ctx.tool_call_id}"
+
+
+@dataclass
+class DurableToolset(WrapperToolset[TurnState]):
+    """``tools`` are the declared ones by name; others (a sub-agent's) take care of themselves."""
+
+    tools: dict[str, Tool[..., Any]]
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[TurnState], tool: ToolsetTool[TurnState]
+    ) -> Any:
+        state = ctx.deps
+        declared = self.tools.get(name)
+        state.tool_calls += 1
+        try:
+            if declared is None:
+                return await super().call_tool(name, tool_args, ctx, tool)
+            call = _Call(declared, key_of(state, ctx), state.agent)
+            return await call.made(tool_args, lambda: super(DurableToolset, self).call_tool(name, tool_args, ctx, tool))
+        except (ModelRetry, ToolFailed, ApprovalRequired, CallDeferred):
+            raise
+        except Exception as error:
+            state.failed(error)
+            raise
+
+
+class _Call:
+    def __init__(self, tool: Tool[..., Any], key: str, agent: str) -> None:
+        self._tool, self._key, self._agent = tool, key, agent
+        self._what = f"the result of the tool {tool.name} of agent {agent}"
+
+    async def made(self, arguments: dict[str, Any], perform: Callable[[], Any]) -> Any:
+        """The result of the call. Raises ModelRetry and ToolFailed for the model, and what ends the step."""
+        outer = current_scope.get()
+
+        async def act() -> dict[str, Any]:
+            token = current_scope.set(CallScope(outer, self._key))
+            try:
+                return await self._performed(perform)
+            finally:
+                current_scope.reset(token)
+
+        try:
+            given = {"tool": self._tool.name, "arguments": arguments}
+            return self._read(await outer.memo(self._key, act, self._tool.effect, given))
+        except (ModelRetry, ToolFailed, CadenzaError):
+            raise
+        except (ApprovalRequired, CallDeferred):
+            if self._tool.effect != "irreversible":
+                raise
+            problem = "it asked for approval while it ran, when its effect may have begun"
+            raise AgentError(self._agent, self._part, problem, "Declare it with needs_approval=True.") from None
+        except Exception as error:
+            raise self._unknown(outer, error) from error
+
+    @property
+    def _part(self) -> str:
+        return f"tool {self._tool.name}"
+
+    def _unknown(self, outer: Scope, error: Exception) -> Exception:
+        """An undeclared exception: of an irreversible tool it is an unknown outcome (rule 3)."""
+        said = f"{type(error).__name__}: {error}"
+        if self._tool.effect == "irreversible":
+            return OutcomeUnknown(outer.key, self._key, said)
+        hint = "To let the model read it and try again, declare it: @tool(raises=(…,))."
+        return AgentError(self._agent, self._part, said, hint)
+
+    async def _performed(self, perform: Callable[[], Any]) -> dict[str, Any]:
+        limit = asyncio.timeout(self._tool.timeout_s)
+        try:
+            async with limit:
+                value = await perform()
+        except TimeoutError as error:
+            if not limit.expired():
+                return self._declared(error)
+            late = f"took longer than {self._tool.timeout_s:g} s"
+            if self._tool.effect == "irreversible":
+                raise TimeoutError(late) from error
+            if not self._tool.is_async:
+                hint = "Its thread cannot be stopped, so it is not tried again. Make it async, or raise timeout_s."
+                raise AgentRefused(self._agent, self._part, late, hint) from error
+            return {"retry": f"The tool {late} and was stopped."}
+        except ModelRetry as error:
+            return {"retry": error.message}
+        except ToolFailed as error:
+            return {"failed": error.message}
+        except (ApprovalRequired, CallDeferred):
+            raise
+        except Exception as error:
+            return self._declared(error)
+        return self._written(value)
+
+    def _declared(self, error: Exception) -> dict[str, Any]:
+        if isinstance(error, self._tool.raises):
+            return {"retry": f"{type(error).__name__}: {error}"}
+        raise error
+
+    def _written(self, value: Any) -> dict[str, Any]:
+        """The result as data. One that cannot be kept is an outcome too: it must not be done again."""
+        try:
+            if isinstance(value, ToolReturn):
+                raw, form = codec.encode(value, ToolReturn, self._what, RESULT_BYTES_MAX), "return"
+            elif _holds_files(value):
+                raw, form = codec.encode(value, ToolReturnContent, self._what, RESULT_BYTES_MAX), "content"
+            else:
+                raw, form = codec.encode(value, Any, self._what, RESULT_BYTES_MAX), "value"
+        except PayloadTooLarge as error:
+            return {"too_large": error.size_bytes}
+        except NotSerialisable as error:
+            return {"unwritable": [error.path, error.kind]}
+        return {form: codec.decode(raw, Any, self._what)}
+
+    def _read(self, saved: dict[str, Any]) -> Any:
+        match saved:
+            case {"value": value}:
+                return value
+            case {"content": content}:
+                return codec.decode(to_json(content), ToolReturnContent, self._what)
+            case {"return": content}:
+                return codec.decode(to_json(content), ToolReturn, self._what)
+            case {"retry": message}:
+                raise ModelRetry(message)
+            case {"failed": message}:
+                raise ToolFailed(message)
+            case {"too_large": size}:
+                raise PayloadTooLarge(self._what, size, RESULT_BYTES_MAX)
+            case {"unwritable": [path, kind]}:
+                raise NotSerialisable(self._what, path, kind)
+            case _:
+                return saved.get("value")
+
+
+def _holds_files(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_files, value))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return isinstance(value, BinaryContent)

@@ -1,0 +1,241 @@
+"""LLM agents: a model, instructions, tools and an output type, on Pydantic AI; a call survives crashes and upgrades.
+
+A turn is one step, with the model's requests and the tools' calls as its sub-results. If a tool call needs a person,
+the turn ends, the run asks and is parked, and another turn goes on with the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import PurePath
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from cadenza.agents.agent import register
+from cadenza.agents.card import Card, Skill
+from cadenza.agents.failure import AgentRefused
+from cadenza.agents.tools import Tool, as_tool
+from cadenza.agents.turn import Asked, Continuation, Definition, Paused, Turn, Verdict
+from cadenza.durable import codec
+from cadenza.durable.context import Context
+from cadenza.durable.define import Retry, StepFunction, StepOptions, steps
+from cadenza.durable.path import is_label
+from cadenza.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+
+    from cadenza.agents.agent_loop import Mind
+
+T = TypeVar("T")
+
+_pins: weakref.WeakKeyDictionary[Context, dict[str, Awaitable[Definition]]] = weakref.WeakKeyDictionary()
+"""What each run in memory has pinned; made anew by replay."""
+
+
+class Agent(Generic[T]):
+    """An agent that thinks with a model.
+
+    Args:
+        name: unique in the project; ``ctx.call`` uses it.
+        model: ``provider:name``, or several of them: the next is asked when one fails. A Pydantic AI model will do too.
+        instructions: what the agent is told first. A run keeps those that it began with.
+        tools: functions decorated with ``@tool``, steps, plain functions, or other LLM agents.
+        output: the type of its answer; a model whose answer does not fit is told so and asked again.
+        input: the type of what it is given; text is the prompt itself, anything else is given as JSON.
+        settings: of each request: ``temperature``, ``max_tokens`` and what else Pydantic AI's ModelSettings knows.
+        stream: tell those who watch the run the text of answers while they are written.
+        requests_max: bound on the model requests of one turn.
+        output_retries, tool_retries: how often the model may mend an answer, or a call of the same tool.
+        timeout_s, retry: of a turn, as of any step. A repeated turn pays for nothing that was answered before.
+        description, version, skills, price_usd, latency_s, placement, data_classes: see Card.
+        defined_in: where it is defined, if not in the calling module.
+
+    Raises:
+        DefinitionError: the options contradict each other, or the name belongs to another agent.
+    """
+
+    def __init__(  # noqa: PLR0913  # what an agent is, in one place
+        self,
+        name: str,
+        *,
+        model: str | Model | Sequence[str | Model],
+        instructions: str = "",
+        tools: Sequence[Tool[..., Any] | StepFunction[..., Any] | Callable[..., Any] | Agent[Any]] = (),
+        output: type[T] | Any = str,
+        input: Any = str,
+        settings: Mapping[str, Any] | None = None,
+        stream: bool = False,
+        requests_max: int = 50,
+        output_retries: int = 2,
+        tool_retries: int = 2,
+        timeout_s: float | None = None,
+        retry: Retry | None = None,
+        defined_in: str = "",
+        **card: Any,
+    ) -> None:
+        if not is_label(name):
+            raise DefinitionError(f"the agent name {name!r}: use letters, digits, '_', '-' and '.'")
+        given = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
+        if not given:
+            raise DefinitionError(f"agent {name}: give at least one model")
+        self.model_names = tuple(each if isinstance(each, str) else each.model_id for each in given)
+        self.model_objects = {each.model_id: each for each in given if not isinstance(each, str)}
+        self.instructions, self.settings = instructions, dict(settings or {})
+        self.tools: dict[str, Tool[..., Any] | Agent[Any]] = {}
+        for each in tools:
+            made = cast("Agent[Any]", each) if isinstance(each, Agent) else as_tool(each)
+            if made.name in self.tools:
+                raise DefinitionError(f"agent {name}: two tools are named {made.name!r}. Give one @tool(name=…)")
+            self.tools[made.name] = made
+        self.output: Any = output
+        self.input: Any = input
+        self.stream, self.requests_max = stream, requests_max
+        self.output_retries, self.tool_retries = output_retries, tool_retries
+        self.minds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Mind]] = weakref.WeakKeyDictionary()
+        self._card = _card(name, card)
+        if retry is not None:
+            retry = Retry(
+                retry.attempts, retry.delay_s, retry.factor, retry.delay_s_max, retry.jitter,
+                (*retry.never_on, AgentRefused),
+            )  # fmt: skip
+        self._turn = _turn_step(self, StepOptions(timeout_s=timeout_s, retry=retry))
+        self._definition = _definition_step(self)
+        register(self, defined_in or f"{_module_of(sys._getframe(1))}:{name}")  # pyright: ignore[reportPrivateUsage]
+        for step in (self._turn, self._definition):
+            steps[step.name] = step
+
+    @property
+    def name(self) -> str:
+        return self._card.name
+
+    @property
+    def description(self) -> str:
+        return self._card.description
+
+    @property
+    def card(self) -> Card:
+        """The card, with the schemas of the input and the output."""
+        given: dict[str, Any] = codec.adapter(self.input).json_schema()
+        made: dict[str, Any] = codec.adapter(self.output).json_schema(mode="serialization")
+        return dataclasses.replace(self._card, input_schema=given, output_schema=made)
+
+    @property
+    def own_tools(self) -> list[Tool[..., Any]]:
+        """Its tools without its sub-agents."""
+        return [each for each in self.tools.values() if isinstance(each, Tool)]
+
+    @property
+    def sub_agents(self) -> dict[str, Agent[Any]]:
+        return {name: each for name, each in self.tools.items() if isinstance(each, Agent)}
+
+    def family(self) -> dict[str, Agent[Any]]:
+        """Itself and all agents below it, by name."""
+        found: dict[str, Agent[Any]] = {self.name: self}
+        for each in self.sub_agents.values():
+            found.update(each.family())
+        return found
+
+    def prompt(self, input: Any) -> str:
+        """What the model is told of an input."""
+        return (
+            input if isinstance(input, str) else codec.encode(input, self.input, f"the input of {self.name}").decode()
+        )
+
+    def invoke(self, ctx: Context, input: Any) -> Awaitable[T]:
+        """See ``AnyAgent``. Raises InputInvalid at once if the input does not fit."""
+        given = codec.coerce(input, self.input, f"the input of {self.name}")
+        return asyncio.ensure_future(self._call(ctx, given))
+
+    async def _call(self, ctx: Context, input: Any) -> T:
+        turn, _ = await self.converse(ctx, input, None)
+        return self.read(turn)
+
+    async def converse(self, ctx: Context, input: Any, history: Paused | None) -> tuple[Turn, Paused]:
+        """One call, with people asked in between; for workflow code that keeps a conversation.
+
+        Args:
+            history: the conversation so far; None for a call that none will follow.
+
+        Returns:
+            The last turn, and the conversation after it.
+        """
+        pinned = await asyncio.shield(self._pinned(ctx))
+        keep = history is not None
+        paused = history or Paused()
+        turn = await ctx.step(self._turn, input, pinned, Continuation(paused, keep=True) if keep else None)
+        verdicts: dict[str, Verdict] = {}
+        asked: tuple[Asked, ...] = ()
+        while turn.asked:
+            if turn.paused is not None:
+                paused, asked, verdicts = paused.then(turn.paused), turn.asked, {}
+            answers = await asyncio.gather(*(ctx.ask(each.task()) for each in turn.asked))
+            for each, answer in zip(turn.asked, answers, strict=True):
+                verdicts[each.call_id] = Verdict.of(answer)
+            then = Continuation(paused, asked, verdicts, keep)
+            turn = await ctx.step(self._turn, input, pinned, then)
+        return turn, paused.then(turn.paused or Paused())
+
+    def read(self, turn: Turn) -> T:
+        """A turn's output as its type."""
+        what = f"the output of {self.name}"
+        return cast("T", codec.decode(codec.encode(turn.output, Any, what), self.output, what))
+
+    def _pinned(self, ctx: Context) -> Awaitable[Definition]:
+        pins = _pins.setdefault(ctx, {})
+        if self.name not in pins:
+            pins[self.name] = ctx.step(self._definition)
+        return pins[self.name]
+
+    def __repr__(self) -> str:
+        return f"<agent {self.name}>"
+
+
+def _turn_step(agent: Agent[Any], options: StepOptions) -> StepFunction[..., Turn]:
+    async def turn(input: Any, pinned: Definition, then: Continuation | None = None) -> Turn:
+        from cadenza.agents.agent_loop import take_turn  # heavy
+
+        return await take_turn(agent, input, pinned, then)
+
+    turn.__annotations__["input"] = agent.input
+    step: StepFunction[..., Turn] = StepFunction(turn, options, agent.name)
+    step.name = f"agent:{agent.name}"
+    return step
+
+
+def _definition_step(agent: Agent[Any]) -> StepFunction[..., Definition]:
+    def definition() -> Definition:
+        from cadenza.agents.agent_loop import definition_of  # heavy
+
+        return definition_of(agent)
+
+    step: StepFunction[..., Definition] = StepFunction(
+        definition, StepOptions(effect="read"), f"{agent.name}.definition"
+    )
+    step.name = f"agent:{agent.name}:definition"
+    return step
+
+
+def _card(name: str, fields: dict[str, Any]) -> Card:
+    known = set(Card.__dataclass_fields__) - {"name", "input_schema", "output_schema"}
+    if unknown := sorted(set(fields) - known):
+        raise DefinitionError(f"agent {name}: {unknown[0]!r} is no option of an agent")
+    skills: tuple[Skill, ...] = tuple(fields.pop("skills", ()))
+    return Card(name=name, skills=skills, **fields)
+
+
+def _module_of(frame: FrameType) -> str:
+    """The module that a frame runs in; a script run as ``__main__`` has the name by which a worker would import it."""
+    name = str(frame.f_globals.get("__name__", ""))
+    while name == "typing" and frame.f_back is not None:  # Agent[Report](…)
+        frame = frame.f_back
+        name = str(frame.f_globals.get("__name__", ""))
+    if name != "__main__":
+        return name
+    if (spec := frame.f_globals.get("__spec__")) is not None:
+        return str(spec.name)
+    return PurePath(str(frame.f_globals.get("__file__", name))).stem

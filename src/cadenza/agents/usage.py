@@ -1,0 +1,84 @@
+"""What agents cost: requests, tokens, price and time. A price that is unknown is None, which is not zero (rule 16)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic_ai.messages import ModelResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an agent used.
+
+    Attributes:
+        models: the names of those that answered.
+        input_tokens: all of them, cached ones too.
+        price_usd: None if the price of any request is unknown.
+        latency_s: the sum of what the requests took.
+    """
+
+    agent: str = ""
+    models: tuple[str, ...] = ()
+    requests: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    price_usd: float | None = 0.0
+    latency_s: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        priced = self.price_usd is not None and other.price_usd is not None
+        return Usage(
+            agent=self.agent or other.agent,
+            models=tuple(dict.fromkeys([*self.models, *other.models])),
+            requests=self.requests + other.requests,
+            tool_calls=self.tool_calls + other.tool_calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            price_usd=(self.price_usd or 0.0) + (other.price_usd or 0.0) if priced else None,
+            latency_s=self.latency_s + other.latency_s,
+        )
+
+
+def of_response(agent: str, response: ModelResponse, price_usd: float | None, latency_s: float) -> Usage:
+    """What one request used. Attempts of other models that failed before it are counted where they are known."""
+    used = response.usage
+    usage = Usage(
+        agent=agent,
+        models=(response.model_name,) if response.model_name else (),
+        requests=1,
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        cache_read_tokens=used.cache_read_tokens,
+        cache_write_tokens=used.cache_write_tokens,
+        price_usd=price_usd,
+        latency_s=latency_s,
+    )
+    return dataclasses.replace(usage, requests=1 + len(response.failed_attempts or ()))
+
+
+def price_of(response: ModelResponse) -> float | None:
+    """Its price in US dollars by genai-prices; None if the model, its price or its usage is unknown."""
+    if not response.model_name or not response.usage.has_values():
+        return None
+    try:
+        return float(response.cost().total_price)
+    except (LookupError, ValueError, AssertionError):
+        return None
+
+
+def by_agent(usages: Iterable[Usage]) -> tuple[Usage, ...]:
+    """One row an agent, in the order in which they first appear."""
+    rows: dict[str, Usage] = {}
+    for usage in usages:
+        rows[usage.agent] = rows[usage.agent] + usage if usage.agent in rows else usage
+    return tuple(rows.values())
