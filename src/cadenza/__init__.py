@@ -10,6 +10,8 @@ from cadenza.agents.human import HumanAgent
 from cadenza.agents.peer import PeerError, PeerFailed, PeerRefused, PeerUnavailable
 from cadenza.agents.process import ProcessAgent
 from cadenza.agents.workflow_agent import as_agent
+from cadenza.agents.llm import Agent
+from cadenza.agents.tools import tool
 from cadenza.durable.context import ChildHandle, Context
 from cadenza.durable.define import Retry, step, workflow
 from cadenza.durable.human import Answer, HumanTask
@@ -40,6 +42,7 @@ from cadenza.patterns.sequential import sequential
 __version__ = "0.1.0"
 
 __all__ = [
+    "Agent",
     "Answer",
     "AnyAgent",
     "CadenzaError",
@@ -81,5 +84,6 @@ __all__ = [
     "run",
     "sequential",
     "step",
+    "tool",
     "workflow",
 ]

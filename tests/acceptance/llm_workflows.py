@@ -13,9 +13,7 @@ import urllib.request
 
 from pydantic import BaseModel
 
-from cadenza import Context, Engine, EngineOptions, step, workflow
-from cadenza.agents.llm import Agent
-from cadenza.agents.tools import tool
+from cadenza import Agent, Context, Engine, EngineOptions, step, tool, workflow
 from tests.acceptance.model_server import Reply, turns
 
 PATIENCE_S = 60

@@ -105,7 +105,7 @@ class ModelServer:
                 lines = [_chunk(delta) for delta in chunks] + [_chunk({}, "stop"), "[DONE]"]
                 self._send(200, "".join(f"data: {line}\n\n" for line in lines), "text/event-stream")
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -77,7 +77,8 @@ class Verdict:
     @classmethod
     def of(cls, answer: Answer) -> Verdict:
         """An answer's value counts as edited arguments; whether they fit, the turn finds out."""
-        edited = cast("dict[str, Any]", answer.value) if isinstance(answer.value, dict) else None
+        value: Any = answer.value
+        edited = cast("dict[str, Any]", value) if isinstance(value, dict) else None
         return cls(bool(answer), edited, answer.comment)
 
 
