@@ -62,6 +62,9 @@ class Fits:
             self, serialization=core_schema.plain_serializer_function_ser_schema(_same)
         )
 
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Schema:
+        return self.schema
+
 
 class _Translator:
     """JSON Schema to pydantic's own."""

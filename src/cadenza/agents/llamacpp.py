@@ -30,7 +30,7 @@ from cadenza.agents.constrained import AnswerCut, ChatMessage, Choice, chat_mess
 from cadenza.errors import ModelUnavailable
 
 THREADS = 2
-ERRORS_ONLY = 1
+QUIET = 0
 CONTEXT_TOKENS = 8_192
 ANSWER_TOKENS_MAX = 1_024
 SYSTEM = "llamacpp"
@@ -278,7 +278,7 @@ def _start(path: Path) -> Any:
     params.model.path = str(path)
     params.n_ctx = CONTEXT_TOKENS
     params.n_parallel = 1
-    params.verbosity = ERRORS_ONLY
+    params.verbosity = QUIET
     params.ui = False
     params.api_keys = [secrets.token_hex()]  # the library listens on a port of this machine, for anybody without it
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS

@@ -115,11 +115,12 @@ def reachable(name: str, timeout_s: float = 2.0) -> tuple[bool, str]:
             size_bytes = gguf_of(wanted).stat().st_size
             return True, f"the file is there, {size_bytes / 1e6:,.0f} MB"
         case "ollama":
-            hint = f"Start it (ollama serve), or set OLLAMA_BASE_URL. Then: ollama pull {wanted.model}"
-            return _ask_server(ollama_url(), wanted.model, None, timeout_s, hint)
+            ok, what = _serves(ollama_url(), wanted.model, None, timeout_s)
+            hint = f". Start it (ollama serve), or set OLLAMA_BASE_URL. Then: ollama pull {wanted.model}"
+            return ok, what if ok else what + hint
         case "openai-compatible":
             model, url, key = compatible_server(wanted)
-            return _ask_server(url, model, key, timeout_s, "Start it, or correct the address.")
+            return _serves(url, model, key, timeout_s)
         case provider if provider in PROVIDERS:
             key = next(key for key in PROVIDERS[provider].keys if os.environ.get(key))
             return True, f"{key} is set; the service was not called"
@@ -129,6 +130,31 @@ def reachable(name: str, timeout_s: float = 2.0) -> tuple[bool, str]:
             except ModelUnavailable as error:
                 return False, f"{error.problem}. {error.hint}"
             return True, "its settings are there; the service was not called"
+
+
+def listed_models(url: str, key: str | None = None, timeout_s: float = 2.0) -> tuple[list[str] | None, str]:
+    """The models that a server which speaks OpenAI's protocol lists; None and why, if it does not."""
+    import http.client
+    import json
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(f"{url.rstrip('/')}/models", headers={"Accept": "application/json"})
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            listed: Any = json.loads(answer.read(LIST_BYTES_MAX))["data"]
+            return sorted({str(each["id"]) for each in listed}), ""
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code in (401, 403):
+                return None, f"{url} refuses the key ({error.code}). Name its variable: ?key=env:VARIABLE"
+            return None, f"{url}/models answers {error.code}. Does the address end in /v1?"
+    except (OSError, http.client.HTTPException) as error:
+        return None, f"{url} does not answer ({getattr(error, 'reason', None) or error})"
+    except (ValueError, KeyError, TypeError):
+        return None, f"{url}/models does not list models. Is it a server that speaks OpenAI's protocol?"
 
 
 def parse(name: str) -> ModelName:
@@ -234,30 +260,10 @@ def _of_pydantic_ai(wanted: ModelName) -> Model:
         raise ModelUnavailable(wanted.full, str(error).rstrip("."), "Check its name and its settings.") from error
 
 
-def _ask_server(url: str, model: str, key: str | None, timeout_s: float, hint: str) -> tuple[bool, str]:
-    """Ask a server that speaks OpenAI's protocol which models it has."""
-    import http.client
-    import json
-    import urllib.error
-    import urllib.request
-
-    request = urllib.request.Request(f"{url.rstrip('/')}/models", headers={"Accept": "application/json"})
-    if key:
-        request.add_header("Authorization", f"Bearer {key}")
-    try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            listed: Any = json.loads(answer.read(LIST_BYTES_MAX))["data"]
-            names = sorted({str(each["id"]) for each in listed})
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in (401, 403):
-                return False, f"{url} refuses the key ({error.code}). Name its variable: ?key=env:VARIABLE"
-            return False, f"{url}/models answers {error.code}. Does the address end in /v1?"
-    except (OSError, http.client.HTTPException) as error:
-        problem = getattr(error, "reason", None) or error
-        return False, f"{url} does not answer ({problem}). {hint}"
-    except (ValueError, KeyError, TypeError):
-        return False, f"{url}/models does not list models. Is it a server that speaks OpenAI's protocol?"
+def _serves(url: str, model: str, key: str | None, timeout_s: float) -> tuple[bool, str]:
+    names, problem = listed_models(url, key, timeout_s)
+    if names is None:
+        return False, problem
     if model in names or f"{model}:latest" in names:
         return True, f"{url} has it"
     shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

@@ -24,14 +24,20 @@ def check(
 ) -> None:
     """Find code in workflows that a replay could not repeat: clocks, randomness, I/O. Nothing is imported or run.
 
+    The agents that are written down in agents/*.yaml are read too.
+
     Exit code 1 if there are errors; warnings alone are 0.
     """
+    from cadenza.cli.agents_beside import agent_files_among, check_agent_file
     from cadenza.durable.lint import Finding, check_source
 
     findings: list[Finding] = []
     files = list(dict.fromkeys(file for place in places or ["."] for file in _files(Path(place))))
     for file in files:
         findings += check_source(_read(file), str(file))
+    written = agent_files_among(files)
+    for file in written:
+        findings += check_agent_file(file)
     errors = sum(each.severity == "error" for each in findings)
     if as_json:
         fields = ("file", "line", "column", "rule", "severity", "message")
@@ -41,7 +47,7 @@ def check(
             is_error = each.severity == "error"
             rule = paint(each.rule, "red" if is_error else "yellow")
             show(f"{each.file}:{each.line}:{each.column}: {rule} {'' if is_error else 'warning: '}{each.message}")
-        _summarise(len(files), errors, len(findings) - errors)
+        _summarise(len(files) + len(written), errors, len(findings) - errors)
     raise typer.Exit(exit_codes.FAILED if errors else exit_codes.OK)
 
 

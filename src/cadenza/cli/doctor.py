@@ -1,4 +1,4 @@
-"""``cadenza doctor``: looks over this machine, the folder of the store, and the store."""
+"""``cadenza doctor``: looks over this machine, the folder of the store, the store, and the models."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ def doctor(
     store: StoreOption = "cadenza.db",
     as_json: JsonOption = False,
 ) -> None:
-    """Look over Python, SQLite, the disk, file locks, the store, its workers and blocked runs.
+    """Look over Python, SQLite, the disk, file locks, the store, its workers, blocked runs, and the models of agents/.
 
     Exit code 1 if there is a problem; warnings alone are 0.
     """
     from cadenza.cli.checks_machine import machine_checks, place_checks
+    from cadenza.cli.checks_models import model_checks
     from cadenza.cli.checks_store import store_checks
 
     if store == ":memory:":
@@ -35,6 +36,7 @@ def doctor(
     path = Path(store).expanduser()
     found = [*machine_checks(), *place_checks(path)]
     found += store_checks(path, quick=quick)
+    found += model_checks(Path.cwd())
     if as_json:
         print_json([{"check": each.name, "state": each.state, "detail": each.detail} for each in found])
     else:

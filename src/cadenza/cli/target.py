@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cadenza.cli.agents_beside import load_agents_beside
 from cadenza.cli.failures import UserCodeError, own_trace
 from cadenza.durable.define import WorkflowFunction, workflows
 from cadenza.errors import UnknownName, UsageError
@@ -227,7 +228,7 @@ def _exists(module: str) -> bool:
 def _import(name: str, path: Path | None) -> ModuleType:
     shown = str(path) if path is not None and path.is_file() else name
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             hint = f"Looked in {Path.cwd()} and the installed packages. A file is named with its .py."
@@ -239,6 +240,8 @@ def _import(name: str, path: Path | None) -> ModuleType:
         raise UserCodeError(f"{shown} left the process while it was imported", own_trace(error), hint) from None
     except Exception as error:
         raise UserCodeError(f"{shown} cannot be imported", own_trace(error)) from None
+    load_agents_beside(module)
+    return module
 
 
 def _siblings(path: Path, suffix: str) -> list[str]:
