@@ -20,7 +20,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,8 @@ def warm_up() -> None:
         codec.codec_of(annotation)
 
 
-def serve() -> None:
+def serve(warm_up: Callable[[], None], child: Callable[[dict[str, Any]], None]) -> None:
+    """Do the orders of stdin. ``child`` gets a spawn's order in the forked process, and must not return."""
     warm_up()
     gc.collect()
     gc.freeze()
@@ -180,7 +181,7 @@ def serve() -> None:
         if order.pop("do") == "spawn":
             pid = os.fork()
             if not pid:
-                child(Task(**order))
+                child(order)
             alive.add(pid)
             answer: Any = pid
         else:
@@ -204,15 +205,17 @@ class Workers:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls) -> Iterator[Workers]:
-        command = [sys.executable, "-m", "tests.acceptance.failpoint_worker"]
+    def open(cls, module: str = "tests.acceptance.failpoint_worker") -> Iterator[Workers]:
+        """``module`` calls ``serve`` when it is run."""
+        command = [sys.executable, "-m", module]
         root = Path(__file__).parents[2]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
             yield cls(process)
             assert process.stdin is not None
             process.stdin.close()
 
-    def spawn(self, task: Task) -> int:
+    def spawn(self, task: Any) -> int:
+        """``task`` is a dataclass: the order's fields."""
         return self._order(do="spawn", **asdict(task))
 
     def wait(self, pid: int) -> tuple[str, int]:
@@ -230,4 +233,4 @@ class Workers:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(warm_up, lambda order: child(Task(**order)))

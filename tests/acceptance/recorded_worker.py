@@ -1,0 +1,89 @@
+"""Processes that drive a recorded conversation, to be killed: forked from a parent that has imported all clients.
+
+Run as ``python -m tests.acceptance.recorded_worker``; orders as in failpoint_worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from cadenza import Answer, Engine, EngineOptions
+from cadenza.engine import failpoint
+from tests.acceptance import recorded_agents as project
+from tests.acceptance.failpoint_worker import LOOK_S, PATIENCE_S, serve
+from tests.acceptance.recorded_models import environment
+
+RUN = "the conversation"
+
+
+@dataclass
+class Task:
+    """What a worker does: it drives one run to its end, and answers what a person is asked.
+
+    Attributes:
+        folder: of the database, the notes, the result and the errors.
+        port: where the providers are.
+        failpoint: armed as ``name:nth``.
+        alone: see ``recorded_agents.Plan``.
+    """
+
+    folder: str
+    port: int
+    agent: str
+    prompt: str
+    failpoint: str = ""
+    alone: str = ""
+
+
+async def work(task: Task) -> None:
+    options = EngineOptions(adopt_all=True, lease_s=60.0, linger_s=0.0, poll_idle_s=LOOK_S)
+    async with Engine.open(Path(task.folder) / "cadenza.db", options) as engine, asyncio.timeout(PATIENCE_S):
+        handle = await engine.start(
+            project.converse, project.Prompt(task.agent, task.prompt), id=RUN, on_conflict="join"
+        )
+        while (await handle.settled()).status == "waiting":
+            for row, _ in engine.tasks():
+                await engine.answer(row.run_id, row.path, Answer(approved=True, by="person"))
+            await asyncio.sleep(LOOK_S)
+        result = await handle.result()
+    (Path(task.folder) / "result.json").write_text(json.dumps(result))
+
+
+def child(task: Task) -> None:
+    """The forked process; it never returns. Whatever is logged as an error goes to ``errors`` in its folder."""
+    signal.alarm(PATIENCE_S + 15)
+    handler = logging.FileHandler(Path(task.folder) / "errors", delay=True)
+    handler.setLevel(logging.ERROR)
+    logging.getLogger().addHandler(handler)
+    os.environ.update(environment(task.port))
+    project.plan.notes, project.plan.alone = Path(task.folder) / "notes", task.alone
+    failpoint.arm(task.failpoint)
+    code = 1
+    try:
+        asyncio.run(work(task))
+        code = 0
+    except BaseException:
+        logging.exception("the worker failed")  # this process has no other logger
+    finally:
+        os._exit(code)
+
+
+def warm_up() -> None:
+    """Import, before the first fork, what every worker would import for itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pydantic_ai.models.anthropic
+        import pydantic_ai.models.google
+        import pydantic_ai.models.groq
+        import pydantic_ai.models.openai  # noqa: F401  # imported for the forks
+
+
+if __name__ == "__main__":
+    serve(warm_up, lambda order: child(Task(**order)))
