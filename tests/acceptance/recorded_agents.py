@@ -22,9 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cadenza import Context, step, workflow
-from cadenza.agents.llm import Agent
-from cadenza.agents.tools import tool
+from cadenza import Agent, Context, step, tool, workflow
 from cadenza.engine import failpoint
 
 
