@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli import archive, backup, check, doctor, exit_codes, init, people, run, runs, show, worker
+from cadenza.cli import archive, backup, check, doctor, exit_codes, init, people, purge, run, runs, show, worker
 from cadenza.errors import CadenzaError, UsageError
 
 # "\b" keeps the lines of a paragraph as they are.
@@ -40,6 +40,8 @@ for name, function, summary in (
     ("backup", backup.backup, "Copy the store while workers go on."),
     ("export", archive.export, "Write a run as a file."),
     ("import", archive.import_, "Take in an exported run."),
+    ("purge", purge.purge, "Delete ended runs."),
+    ("vacuum", purge.vacuum, "Make the store's file smaller."),
     ("check", check.check, "Find workflow code that cannot be replayed."),
     ("doctor", doctor.doctor, "Look over this machine and the store."),
 ):

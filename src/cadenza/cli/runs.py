@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from cadenza.cli.board import seconds
 from cadenza.cli.place import JsonOption, StoreOption, reading, store_flag
+from cadenza.cli.selection import StatusOption, WhereOption, WorkflowOption, conditions, statuses
 from cadenza.cli.streams import clean, out, print_json, say
 from cadenza.cli.workers import is_stranded, living
+from cadenza.durable.events import Scalar
 from cadenza.engine.engine import Engine
 from cadenza.engine.store import Filter, RunRow
-from cadenza.errors import UnknownName
 
-STATUSES = ("pending", "ready", "running", "waiting", "blocked", "completed", "failed", "cancelled")
 NARROW = 100
-WIDTHS_MAX = {"id": 28, "workflow": 40}
+WIDTHS_MAX = {"id": 28, "workflow": 40, "attributes": 40}
 STYLES = {
     "completed": "green", "failed": "red", "cancelled": "dim", "blocked": "bold red", "waiting": "magenta",
     "running": "cyan", "stranded": "yellow",
@@ -27,29 +29,26 @@ STYLES = {
 
 def runs(
     *,
-    status: Annotated[
-        list[str] | None, typer.Option("--status", help=f"One of {', '.join(STATUSES)}; may be repeated.")
-    ] = None,
-    workflow: Annotated[str, typer.Option("--workflow", help="Only runs whose workflow's name contains this.")] = "",
+    status: StatusOption = None,
+    workflow: WorkflowOption = "",
+    where: WhereOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most, newest first.")] = 20,
     children: Annotated[bool, typer.Option("--children", help="List child runs too.")] = False,
     store: StoreOption = "cadenza.db",
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
-    statuses = tuple(status or ())
-    for each in statuses:
-        if each not in STATUSES:
-            raise UnknownName("status", each, STATUSES)
+    filter = Filter(statuses(status), workflow, limit=limit, attributes=conditions(where))
 
     async def main() -> None:
         async with reading(store) as engine:
-            found, hidden, more = _find(engine, Filter(statuses, workflow, limit=limit), children)
+            found, hidden, more = _find(engine, filter, children)
+            attributes = engine.store.attributes([row.no for row in found])
             alive = {each.owner for each in living(engine)}
         if as_json:
-            print_json([as_dict(row, alive) for row in found])
+            print_json([as_dict(row, alive) | {"attributes": attributes.get(row.no, {})} for row in found])
         else:
-            _print(found, hidden, more, alive, store)
+            _print(found, hidden, more, alive, store, attributes)
 
     asyncio.run(main())
 
@@ -59,7 +58,7 @@ def _find(engine: Engine, filter: Filter, children: bool) -> tuple[list[RunRow],
     limit = filter.limit
     asked = limit + 1
     while True:
-        rows = engine.runs(Filter(filter.status, filter.workflow, limit=asked))
+        rows = engine.runs(msgspec.structs.replace(filter, limit=asked))
         roots = rows if children else [row for row in rows if not row.parent]
         if len(roots) > limit or len(rows) < asked:
             shown = roots[:limit]
@@ -93,7 +92,14 @@ def as_dict(row: RunRow, alive: set[str]) -> dict[str, Any]:
     }
 
 
-def _print(found: list[RunRow], hidden: int, more: bool, alive: set[str], store: str) -> None:
+def _print(
+    found: list[RunRow],
+    hidden: int,
+    more: bool,
+    alive: set[str],
+    store: str,
+    attributes: dict[int, dict[str, Scalar]],
+) -> None:
     if not found:
         say("No runs." if not hidden else "No runs but children: --children lists them.")
         return
@@ -105,10 +111,18 @@ def _print(found: list[RunRow], hidden: int, more: bool, alive: set[str], store:
         "status": [status_of(row, alive) for row in found],
         "began": [f"{seconds(now - row.created_at)} ago" for row in found],
         "took": [seconds((row.ended_at or now) - row.created_at) for row in found],
+        "attributes": [clean(_written(attributes.get(row.no, {}))) for row in found],
         "detail": [clean(" ".join(row.detail.split())) for row in found],
     }
     _print_table({name: cells for name, cells in columns.items() if any(cells)})
     _print_notes(found, hidden, more, alive, store)
+
+
+def _written(attributes: dict[str, Scalar]) -> str:
+    """Attributes as ``--where`` takes them."""
+    return " ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in attributes.items()
+    )
 
 
 def _print_table(columns: dict[str, list[str]]) -> None:

@@ -13,12 +13,13 @@ import typer
 from cadenza.cli import exit_codes
 from cadenza.cli.interrupts import Interrupts
 from cadenza.cli.place import StoreOption, location
+from cadenza.cli.selection import seconds_of
 from cadenza.cli.streams import clean, say
 from cadenza.engine.engine import GRACE_S, Engine
 from cadenza.engine.live import Live
-from cadenza.engine.options import EngineOptions
-from cadenza.engine.store import Filter
-from cadenza.errors import UsageError
+from cadenza.engine.options import EngineOptions, Retention
+from cadenza.engine.store import ENDED, Filter
+from cadenza.errors import UnknownName, UsageError
 
 SHOWN = {
     "started": "▸ started", "resumed": "▸ goes on", "completed": "✓ completed", "failed": "✗ failed",
@@ -31,6 +32,12 @@ def worker(
     targets: Annotated[list[str], typer.Argument(metavar="TARGET", help="Files or modules that define workflows.")],
     *,
     slots: Annotated[int, typer.Option("--slots", min=1, help="How many runs are in memory at once.")] = 1_000,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep", metavar="STATUS=AGE", help="Purge runs that ended so longer ago: completed=30d. May be repeated."
+        ),
+    ] = None,
     store: StoreOption = "cadenza.db",
 ) -> None:
     """Run whatever is ready in a store. Ctrl-C or SIGTERM drains: steps in flight end, runs are released.
@@ -40,6 +47,7 @@ def worker(
     from cadenza.cli.run import log_to_terminal
     from cadenza.cli.target import load, workflows_of
 
+    retention = _retention(keep or [])
     log_to_terminal(ends=False)
     names: list[str] = []
     for target in targets:
@@ -50,8 +58,10 @@ def worker(
     if store == ":memory:":
         raise UsageError("a worker needs a store that others share; name a file")
 
+    options = EngineOptions(adopt_all=True, slots=slots, retention=retention)
+
     async def main(interrupts: Interrupts) -> None:
-        async with Engine.open(location(store), EngineOptions(adopt_all=True, slots=slots)) as engine:
+        async with Engine.open(location(store), options) as engine:
             engine.observe(_print)
             _greet(engine, names, store)
             await interrupts.wait()
@@ -60,6 +70,17 @@ def worker(
     with Interrupts() as interrupts:
         asyncio.run(main(interrupts))
     raise typer.Exit(exit_codes.OK)
+
+
+def _retention(keep: list[str]) -> Retention:
+    """What ``--keep`` says. Raises UnknownName, UsageError."""
+    days: dict[str, float] = {}
+    for each in keep:
+        status, _, age = each.partition("=")
+        if status not in ENDED:
+            raise UnknownName("status of an ended run", status, ENDED, "Write for example: --keep completed=30d")
+        days[f"{status}_days"] = seconds_of(age) / 86_400
+    return Retention(**days)
 
 
 def _greet(engine: Engine, names: list[str], store: str) -> None:

@@ -5,6 +5,14 @@ from __future__ import annotations
 import msgspec
 
 
+class Retention(msgspec.Struct, frozen=True):
+    """How many days ended runs are kept, by their status; ``None`` keeps them for ever. Workers purge what is older."""
+
+    completed_days: float | None = None
+    failed_days: float | None = None
+    cancelled_days: float | None = None
+
+
 class EngineOptions(msgspec.Struct, frozen=True):
     """How an engine works. All bounds are meant to be met: each has an error or a pause of its own.
 
@@ -18,6 +26,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
         linger_s: seconds that an idle run stays in memory before it is parked, while there is room.
         stall_s: seconds that workflow code may compute without yielding.
         journal_events_max, journal_bytes_max: bounds of one generation's journal; half of it is warned of.
+        retention: how long ended runs are kept; for ever by default.
         verify_replay: replay every finished run and compare (development mode).
     """
 
@@ -32,4 +41,5 @@ class EngineOptions(msgspec.Struct, frozen=True):
     stall_s: float = 10.0
     journal_events_max: int = 10_000
     journal_bytes_max: int = 8_000_000
+    retention: Retention = Retention()
     verify_replay: bool = False

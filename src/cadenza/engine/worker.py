@@ -14,6 +14,7 @@ from pathlib import Path
 from cadenza.durable.events import AnyEvent
 from cadenza.engine.environment import Environment
 from cadenza.engine.lease import dead_owners, is_dead
+from cadenza.engine.retention import Sweeper
 from cadenza.engine.runner import End, Runner
 from cadenza.engine.store import Claim, Filter, Reclaim, Retire, RunRow, Unblock, perform
 from cadenza.errors import CadenzaError, StoreError
@@ -58,6 +59,7 @@ class Worker:
         self._unstoppable: set[asyncio.Task[None]] = set()
         self._pauses: dict[int, float] = {}
         self._coming: set[int] = set()
+        self._sweeper = Sweeper(env)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -85,6 +87,8 @@ class Worker:
                     self.runners[no].take_letters()
         if self.strays:
             self._take_strays()
+        if not self.draining:
+            self._sweeper.look()
         dead = self._dead()  # also while something is due: their runs may be what it waits for
         if self._left_at:  # and nothing has changed since
             self._due, self._left_at = store.next_due(self._left_at), 0

@@ -9,6 +9,7 @@ import msgspec
 from cadenza.durable.events import Scalar
 from cadenza.engine.filter import Filter, kind_of
 from cadenza.engine.sqlite.sql import queries
+from cadenza.engine.store import ENDED
 
 TYPES = {"flag": ("blob", "blob"), "text": ("text", "text"), "number": ("integer", "real")}
 """What SQLite calls the values of each kind."""
@@ -25,6 +26,9 @@ def listing(filter: Filter, *, earliest_end_first: bool = False) -> tuple[str, d
         "workflow": filter.workflow,
         "limit": filter.limit,
     }
+    if len(filter.status) == 1 and filter.status[0] in ENDED:
+        parts.append(sql["with_ended_status"])
+        bindings["only_status"] = filter.status[0]
     if filter.parent:
         parts.append(sql["with_parent"])
         bindings["parent"] = filter.parent

@@ -24,6 +24,9 @@ SELECT {run_columns} FROM run
 WHERE (:any_status OR iif(status = 'ready' AND epoch = 0, 'pending', status) IN (SELECT value FROM json_each(:statuses)))
   AND (:workflow = '' OR instr(workflow, :workflow) > 0)
 
+-- name: with_ended_status
+status = :only_status
+
 -- name: with_parent
 parent = :parent AND parent <> ''
 

@@ -13,7 +13,7 @@ CREATE TABLE purged (
     no INTEGER PRIMARY KEY,
     swept INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX run_ended ON run (ended_at) WHERE ended_at > 0;
+CREATE INDEX run_ended ON run (status, ended_at) WHERE ended_at > 0;
 CREATE INDEX journal_blob ON journal (blob) WHERE blob IS NOT NULL;
 
 -- People to be told that a run has failed or is blocked.
