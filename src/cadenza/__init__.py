@@ -7,11 +7,11 @@ from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.function import FunctionAgent, agent
 from cadenza.agents.human import HumanAgent
+from cadenza.agents.llm import Agent
 from cadenza.agents.peer import PeerError, PeerFailed, PeerRefused, PeerUnavailable
 from cadenza.agents.process import ProcessAgent
-from cadenza.agents.workflow_agent import as_agent
-from cadenza.agents.llm import Agent
 from cadenza.agents.tools import tool
+from cadenza.agents.workflow_agent import as_agent
 from cadenza.durable.context import ChildHandle, Context
 from cadenza.durable.define import Retry, step, workflow
 from cadenza.durable.human import Answer, HumanTask

@@ -19,10 +19,10 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """An answer of the model: ``calls`` are (id, tool, arguments)."""
+    """An answer of the model: ``calls`` are (id, tool, arguments; or their text as it is)."""
 
     text: str = ""
-    calls: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    calls: list[tuple[str, str, dict[str, Any] | str]] = field(default_factory=list)
     status: int = 200
     error: dict[str, Any] | None = None
     raw: str | None = None
@@ -135,7 +135,7 @@ def _completion(reply: Reply, model: str) -> tuple[int, str]:
     if reply.raw is not None:
         return reply.status, reply.raw
     calls = [
-        {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        {"id": id, "type": "function", "function": {"name": name, "arguments": _text(arguments)}}
         for id, name, arguments in reply.calls
     ]
     message = {"role": "assistant", "content": reply.text or None, **({"tool_calls": calls} if calls else {})}
@@ -147,6 +147,10 @@ def _completion(reply: Reply, model: str) -> tuple[int, str]:
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
     body = {"id": "c", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage}
     return 200, json.dumps(body)
+
+
+def _text(arguments: dict[str, Any] | str) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> str:

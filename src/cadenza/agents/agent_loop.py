@@ -41,6 +41,7 @@ class Mind:
 
     agent: pydantic_ai.Agent[Sitting, Any]
     model: Model
+    opened: asyncio.Future[None]
 
 
 @dataclass
@@ -80,7 +81,7 @@ async def take_turn(agent: Agent[Any], input: Any, pinned: Definition, then: Con
     """
     if then and (misfits := _misfits(agent, then)):
         return Turn(asked=misfits, definition=pinned.version)
-    mind = _mind(agent, pinned)
+    mind = await _mind(agent, pinned)
     earlier, verdicts = (then.paused, then.verdicts) if then else (Paused(), {})
     sitting = Sitting(agent.name, pinned.models, agent.stream, pinned=pinned, earlier=earlier, verdicts=verdicts)
     scope = current_scope.get()
@@ -160,11 +161,32 @@ def definition_of(agent: Agent[Any]) -> Definition:
     return dataclasses.replace(made, version=made.hashed())
 
 
-def _mind(agent: Agent[Any], pinned: Definition) -> Mind:
-    minds = agent.minds.setdefault(asyncio.get_running_loop(), {})
+async def _mind(agent: Agent[Any], pinned: Definition) -> Mind:
+    loop = asyncio.get_running_loop()
+    minds = agent.minds.setdefault(loop, {})
     if pinned.version not in minds:
-        minds[pinned.version] = _new_mind(agent, pinned)
-    return minds[pinned.version]
+        mind = minds[pinned.version] = _new_mind(agent, pinned)
+        keeper = loop.create_task(_keep_open(mind), context=contextvars.Context())
+        _keepers.add(keeper)
+        keeper.add_done_callback(lambda done: (_keepers.discard(done), minds.pop(pinned.version, None)))
+    mind = minds[pinned.version]
+    await asyncio.shield(mind.opened)
+    return mind
+
+
+_keepers: set[asyncio.Task[None]] = set()
+
+
+async def _keep_open(mind: Mind) -> None:
+    """Keep the model's connections for all turns of this loop; they are closed when the loop's tasks are cancelled."""
+    try:
+        async with mind.model:
+            mind.opened.set_result(None)
+            await asyncio.get_running_loop().create_future()
+    except Exception as error:
+        if mind.opened.done():
+            raise
+        mind.opened.set_exception(error)
 
 
 def _new_mind(agent: Agent[Any], pinned: Definition) -> Mind:
@@ -187,7 +209,8 @@ def _new_mind(agent: Agent[Any], pinned: Definition) -> Mind:
         toolsets=[toolset],
     )
     chain = [agent.model_objects.get(name) or models.resolve(name) for name in pinned.models]
-    return Mind(own, chain[0] if len(chain) == 1 else FallbackModel(chain[0], *chain[1:]))
+    model = chain[0] if len(chain) == 1 else FallbackModel(chain[0], *chain[1:])
+    return Mind(own, model, asyncio.get_running_loop().create_future())
 
 
 def _made(tool: Tool[..., Any]) -> pydantic_ai.Tool[Any]:

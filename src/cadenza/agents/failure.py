@@ -79,8 +79,11 @@ def _of_api(error: Any, agent: str, part: str) -> AgentError:
             return AgentRefused(agent, part, f"the provider refused the request ({said})", "")
         case exceptions.ModelConnectionError() | exceptions.ModelRequestTimeout():
             return AgentError(agent, part, f"it cannot be reached ({said})", CHECK_MODELS)
+        case _ if "decode" in said:
+            hint = "It was cut off, or the address is not that of such an API. Try again, or check it."
+            return AgentError(agent, part, f"the answer cannot be read ({said})", hint)
         case _:
-            return AgentError(agent, part, f"the request failed ({said})", "")
+            return AgentError(agent, part, f"the request failed ({said})", "Try again, or add a second model.")
 
 
 def _of_behaviour(error: Any, agent: str, part: str) -> AgentError:
