@@ -5,7 +5,9 @@ from cadenza import Context, step, workflow, run
 
 from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card, Skill
+from cadenza.agents.credential import ApiKey, Basic, Bearer
 from cadenza.agents.function import FunctionAgent, agent
+from cadenza.agents.http import HttpAgent
 from cadenza.agents.human import HumanAgent
 from cadenza.agents.llm import Agent
 from cadenza.agents.peer import PeerError, PeerFailed, PeerRefused, PeerUnavailable
@@ -45,6 +47,9 @@ __all__ = [
     "Agent",
     "Answer",
     "AnyAgent",
+    "ApiKey",
+    "Basic",
+    "Bearer",
     "CadenzaError",
     "Card",
     "ChildError",
@@ -56,6 +61,7 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "FunctionAgent",
+    "HttpAgent",
     "HumanAgent",
     "HumanTask",
     "InDoubt",

@@ -4,6 +4,7 @@ else; what comes back from outside is freed of it before anything else sees it."
 from __future__ import annotations
 
 import base64
+import html
 import json
 import os
 import re
@@ -94,11 +95,10 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     """``text`` without the secrets, in any of the forms in which a program may repeat them."""
     forms: set[str] = set()
     for secret in secrets:
-        for form in (secret, *secret.split(":", 1)):
-            quoted = urllib.parse.quote(form, safe="")
+        for form in (secret, *secret.split(":", 1), base64.b64encode(secret.encode()).decode()):
             escaped = json.dumps(form)[1:-1]
-            forms |= {form, quoted, urllib.parse.quote_plus(form), escaped}
-        forms.add(base64.b64encode(secret.encode()).decode())
+            forms |= {form, escaped, escaped.replace("/", "\\/"), html.escape(form)}
+            forms |= {urllib.parse.quote(form, safe=""), urllib.parse.quote(form), urllib.parse.quote_plus(form)}
     for form in sorted(forms, key=len, reverse=True):
         if len(form) >= SECRET_LENGTH_MIN:
             text = text.replace(form, REDACTED)

@@ -230,8 +230,8 @@ class Execution:
             self._launch(self._find_out(f"{type(error).__name__}: {error}"))
         elif self._may_retry(error):
             assert settings.retry is not None
-            delay_s = settings.retry.delay_after(self.attempt, self.runner.env.chance.random())
-            retry_at = self.runner.now() + round(delay_s * 1_000_000)
+            drawn_s = settings.retry.delay_after(self.attempt, self.runner.env.chance.random())
+            retry_at = self.runner.now() + round(max(drawn_s, getattr(error, "retry_after_s", 0.0)) * 1_000_000)
             self._record_attempt(error, retry_at)
             self.attempt += 1
             self._wait_until(retry_at)
