@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli import archive, backup, check, doctor, exit_codes, init, people, purge, run, runs, show, worker
+from cadenza.cli import archive, backup, check, doctor, exit_codes, init, people, purge, query, run, runs, show, worker
 from cadenza.errors import CadenzaError, UsageError
 
 # "\b" keeps the lines of a paragraph as they are.
@@ -34,6 +34,7 @@ for name, function, summary in (
     ("show", show.show, "Show one run: tree, timeline, events, or a page."),
     ("resume", run.resume, "Go on with a parked or blocked run."),
     ("worker", worker.worker, "Run whatever is ready."),
+    ("query", query.query, "Read what a run shows of itself."),
     ("signal", people.signal, "Send a run a message."),
     ("answer", people.answer, "Answer what a run asks."),
     ("cancel", people.cancel, "Ask a run to stop, clean up and undo."),

@@ -231,6 +231,17 @@ class Context:
 
     # --- for those who look from outside --------------------------------------------------------------------------
 
+    def view(self, name: str, fn: Callable[[], Any]) -> None:
+        """Declare what can be read of this run from outside, without waking it: ``query`` calls ``fn``.
+
+        Args:
+            name: replaces an earlier view of that name.
+            fn: a plain function that reads what the workflow has at hand, and returns plain data. It is called on a
+                replay of the run, never in the run itself.
+        """
+        _check_label("view", name)
+        self._machine.views[name] = fn
+
     def set_attributes(self, **values: Scalar | None) -> None:
         """Keep search attributes beside this run; ``None`` takes one away. Lists and bulk commands find runs by them.
 

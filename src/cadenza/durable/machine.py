@@ -77,6 +77,7 @@ class Machine:
         self.undo = UndoStack(self)
         self.patches = Patches()
         self.attributes: set[str] = set()
+        self.views: dict[str, Callable[[], Any]] = {}
         self.replaying = False
         self.settled: frozenset[str] = frozenset()
         self.finished = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from cadenza.durable import codec, events
 from cadenza.durable.define import WorkflowFunction, find_workflow
+from cadenza.engine.query import query
 from cadenza.engine.store import RunRow
 from cadenza.errors import RunBlocked, RunCancelled, RunFailed, StoreCorrupt, UnknownName
 
@@ -60,6 +61,10 @@ class RunHandle(Generic[T]):
         while not self._engine.is_settled(row := self.row):
             await asyncio.sleep(self._engine.options.poll_idle_s)
         return row
+
+    async def query(self, name: str = "") -> Any:
+        """Read a view of the run without waking it; see ``cadenza.engine.query``."""
+        return await query(self._engine, self.run_id, name)
 
     async def signal(self, name: str, value: Any = None, *, key: str = "") -> None:
         """Send the run a message; see Engine.signal."""
