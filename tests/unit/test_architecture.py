@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2] / "src" / "cadenza"
 LAYERS = (
     ("__main__",),
     ("cli", "server", "studio"),
+    ("testing",),
     ("cadenza",),
     ("spec",),
     ("patterns",),

@@ -60,7 +60,7 @@ class Dispatcher:
             case commands.RunStep(path=path):
                 execution = Execution(runner, command)
                 runner.executions[path] = execution
-                execution.start()
+                (runner.env.begin or Execution.start)(execution)
             case commands.StartTimer(path=path, fire_at=fire_at):
                 self._start_timer(path, fire_at)
             case commands.OpenTask():

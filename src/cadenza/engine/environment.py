@@ -6,14 +6,17 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cadenza.engine.clock import Clock
 from cadenza.engine.live import Feed, Live
 from cadenza.engine.options import EngineOptions
-from cadenza.engine.steps import Threads
+from cadenza.engine.steps import StandIn, Threads
 from cadenza.engine.store import Store
 from cadenza.engine.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from cadenza.engine.execution import Execution
 
 
 class Lease(Protocol):
@@ -29,7 +32,8 @@ class Lease(Protocol):
 @dataclass(slots=True)
 class Environment:
     """One per engine. ``nudge`` makes the worker look at the store now; ``roomy`` says whether idle runs may stay a
-    moment; ``gone`` says whether nothing that this owner has begun can go on any more."""
+    moment; ``gone`` says whether nothing that this owner has begun can go on any more. ``stand_in`` puts other
+    functions in the place of steps (tests); ``begin`` starts a call of a step, at once or later (a debugger)."""
 
     store: Store
     clock: Clock
@@ -44,6 +48,8 @@ class Environment:
     nudge: Callable[[], None] = field(default=lambda: None)
     roomy: Callable[[], bool] = field(default=lambda: True)
     gone: Callable[[str], bool] = field(default=lambda _: True)
+    stand_in: StandIn | None = None
+    begin: Callable[[Execution], None] | None = None
 
     def tell(self, run_id: str, path: str, kind: str, name: str, state: Any, detail: Any = None) -> None:
         self.feed.tell(Live(run_id, path, kind, name, state, self.clock.now(), detail))

@@ -157,7 +157,7 @@ class Execution:
         if runner.watched:
             runner.tell(self.path, "step", self.step.label, "started", self.attempt)
         scope = StepScope(runner, self.command, self.key, self.attempt)
-        attempt = Attempt(self.command, scope, runner.env.threads, self._args)
+        attempt = Attempt(self.command, scope, runner.env.threads, self._args, runner.env.stand_in)
         try:
             raw = await attempt.run()
         except asyncio.CancelledError as error:

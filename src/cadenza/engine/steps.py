@@ -184,12 +184,19 @@ class Threads:
             then()
 
 
+StandIn = Callable[[commands.RunStep, StepScope], Callable[..., Any]]
+"""Chooses the function that is called for an attempt; as async as the step's own."""
+
+
 class Attempt:
     """One attempt. ``await attempt.run()`` gives the encoded result; ``leftover`` is a thread that outlived its
     limit."""
 
-    def __init__(self, command: commands.RunStep, scope: StepScope, threads: Threads, args: Any) -> None:
+    def __init__(
+        self, command: commands.RunStep, scope: StepScope, threads: Threads, args: Any, stand_in: StandIn | None = None
+    ) -> None:
         self._command, self._scope, self._threads, self._args = command, scope, threads, args
+        self._fn = command.step.fn if stand_in is None else stand_in(command, scope)
         self.leftover: asyncio.Future[Any] | None = None
 
     async def run(self) -> bytes:
@@ -203,7 +210,7 @@ class Attempt:
                 value = await self._limited(settings.timeout_s, settings.heartbeat_timeout_s)
             elif step.is_async:
                 args, kwargs = self._args
-                value = await step.fn(*args, **kwargs)
+                value = await self._fn(*args, **kwargs)
             else:
                 value = await self._call()
         finally:
@@ -223,11 +230,10 @@ class Attempt:
 
     async def _call(self) -> Any:
         args, kwargs = self._args
-        step = self._command.step
-        if step.is_async:
-            return await step.fn(*args, **kwargs)
+        if self._command.step.is_async:
+            return await self._fn(*args, **kwargs)
         variables = contextvars.copy_context()
-        future = self._threads.run(lambda: variables.run(step.fn, *args, **kwargs), self._scope.key)
+        future = self._threads.run(lambda: variables.run(self._fn, *args, **kwargs), self._scope.key)
         self.leftover = future
         value = await asyncio.shield(future)
         self.leftover = None
