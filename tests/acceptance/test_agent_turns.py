@@ -460,7 +460,7 @@ def test_a_result_of_50_megabytes_is_refused_with_its_size() -> None:
         return "x" * 50_000_000
 
     Agent("writer", model=scripted(calls(("fetch", {}))), tools=[fetch])
-    assert "the result of the tool fetch of agent writer is 50,000,002 bytes; at most 4,000,000" in failure_of()
+    assert "agent 'writer', tool fetch: its result is 50,000,002 bytes; at most 4,000,000 are kept" in failure_of()
     assert ran == [1]
 
 

@@ -151,7 +151,7 @@ class _Call:
         raise error
 
     def _written(self, value: Any) -> dict[str, Any]:
-        """The result as data. One that cannot be kept is an outcome too: it must not be done again."""
+        """The result as data. One that cannot be kept is an outcome too where it must not be done again."""
         try:
             if isinstance(value, ToolReturn):
                 raw, form = codec.encode(value, ToolReturn, self._what, RESULT_BYTES_MAX), "return"
@@ -160,8 +160,14 @@ class _Call:
             else:
                 raw, form = codec.encode(value, Any, self._what, RESULT_BYTES_MAX), "value"
         except PayloadTooLarge as error:
-            return {"too_large": error.size_bytes}
+            if self._tool.effect == "irreversible":
+                return {"too_large": error.size_bytes}
+            problem = f"its result is {error.size_bytes:,} bytes; at most {RESULT_BYTES_MAX:,} are kept"
+            hint = "Return less, or store it in a file or an object store and return where it is."
+            raise AgentRefused(self._agent, self._part, problem, hint) from None
         except NotSerialisable as error:
+            if self._tool.effect != "irreversible":
+                raise
             return {"unwritable": [error.path, error.kind]}
         return {form: codec.decode(raw, Any, self._what)}
 
