@@ -11,6 +11,17 @@ from cadenza.cli import exit_codes
 from cadenza.cli.asking import ask, details_lines, user
 from cadenza.cli.place import JsonOption, StoreOption, family, reading, store_flag
 from cadenza.cli.questions import Question, how_to_answer, open_questions
+from cadenza.cli.selection import (
+    ChildrenOption,
+    Choice,
+    DryRunOption,
+    StatusOption,
+    WhereOption,
+    WorkflowOption,
+    YesOption,
+    filter_of,
+    over_all,
+)
 from cadenza.cli.streams import is_interactive, paint, print_json, say, show
 from cadenza.cli.workers import say_who_goes_on
 from cadenza.durable import codec, events
@@ -22,18 +33,46 @@ from cadenza.errors import UsageError
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or its business id.")]
 
 
+OptionalRun = Annotated[str, typer.Argument(metavar="RUN", help="One run; or choose many by the options.")]
+
+
 def signal(
-    run_id: RunArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The message's name: ctx.receive(NAME) gets it.")],
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="One run; left out if the options choose many.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The message's name: ctx.receive(NAME) gets it.")] = "",
     value: Annotated[str | None, typer.Argument(metavar="JSON", help="Its value: JSON, @file.json, or -.")] = None,
     *,
     key: Annotated[str, typer.Option("--key", help="Deduplicates: a second message with this key is ignored.")] = "",
+    where: WhereOption = None,
+    status: StatusOption = None,
+    workflow: WorkflowOption = "",
+    children: ChildrenOption = False,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     store: StoreOption = "cadenza.db",
 ) -> None:
-    """Send a run a message."""
+    """Send a run a message, or many runs the same one.
+
+    \b
+    cadenza signal RUN paid 12.5
+    cadenza signal --where topic=refund --status waiting paid 12.5
+    """
     from cadenza.cli.target import read_json
 
+    if where or status or workflow:
+        if value is not None:
+            raise UsageError("the options choose the runs: cadenza signal --where … NAME JSON, without RUN")
+        run_id, name, value = "", run_id, name or None
+    if not name:
+        raise UsageError("say the message's name: cadenza signal RUN NAME JSON")
+    filter = filter_of(where, status, workflow, run_id)
     given = None if value is None else read_json(value, "the value")
+    if filter is not None:
+
+        async def send(engine: Engine, row: RunRow) -> None:
+            await engine.signal(row.run_id, name, given, key=key)
+
+        over_all(store, filter, send, f"sent {name!r}", Choice(yes, dry_run, children))
+        return
 
     async def main() -> None:
         async with reading(store) as engine:
@@ -46,15 +85,34 @@ def signal(
 
 
 def cancel(
-    run_id: RunArgument,
+    run_id: OptionalRun = "",
     *,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is written down.")] = "cancelled by a person",
     force: Annotated[
         bool, typer.Option("--force", help="End it without its code: nothing is cleaned up or undone.")
     ] = False,
+    where: WhereOption = None,
+    status: StatusOption = None,
+    workflow: WorkflowOption = "",
+    children: ChildrenOption = False,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     store: StoreOption = "cadenza.db",
 ) -> None:
-    """Ask a run to stop, clean up and undo."""
+    """Ask a run, or many, to stop, clean up and undo.
+
+    \b
+    cadenza cancel RUN
+    cadenza cancel --workflow checkout --where topic=test --dry-run
+    """
+    if (filter := filter_of(where, status, workflow, run_id)) is not None:
+
+        async def stop(engine: Engine, row: RunRow) -> None:
+            await engine.cancel(row.run_id, reason, force=force)
+
+        what = "ended without their code" if force else "asked to stop, clean up and undo"
+        over_all(store, filter, stop, what, Choice(yes, dry_run, children))
+        return
 
     async def main() -> None:
         async with reading(store) as engine:

@@ -35,7 +35,7 @@ BYTES_A_SECOND = 50_000_000
 
 def purge(
     run_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs by id; or choose them by the options.")
+        list[str] | None, typer.Argument(metavar="RUN...", help="Runs by id; or choose them by the options.")
     ] = None,
     *,
     older_than: Annotated[

@@ -9,11 +9,22 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 import typer
 
 from cadenza.cli.board import Board
 from cadenza.cli.interrupts import Interrupts
 from cadenza.cli.place import JsonOption, StoreOption, existing, family, location
+from cadenza.cli.selection import (
+    Choice,
+    DryRunOption,
+    StatusOption,
+    WhereOption,
+    WorkflowOption,
+    YesOption,
+    filter_of,
+    over_all,
+)
 from cadenza.cli.streams import say
 from cadenza.engine.engine import Engine
 from cadenza.engine.options import EngineOptions
@@ -77,16 +88,34 @@ def run(
 
 
 def resume(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or its business id.")],
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or its business id; or choose many.")
+    ] = "",
     target: Annotated[
         str, typer.Argument(metavar="TARGET", help="The file or module of its workflow, if it is not in this folder.")
     ] = "",
     *,
+    where: WhereOption = None,
+    status: StatusOption = None,
+    workflow: WorkflowOption = "",
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     store: StoreOption = "cadenza.db",
     verify: VerifyOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a run: one that was parked, whose process died, or that is blocked and whose code was mended."""
+    """Go on with a run: one that was parked, whose process died, or that is blocked and whose code was mended.
+
+    Many runs are left to the workers: those that are blocked get another try.
+    """
+    if (filter := filter_of(where, status, workflow, run_id)) is not None:
+
+        async def unblock(engine: Engine, row: RunRow) -> None:
+            await engine.resume(row.run_id)
+
+        named = filter if filter.status else msgspec.structs.replace(filter, status=("blocked",))
+        over_all(store, named, unblock, "given to the workers for another try", Choice(yes, dry_run, children=True))
+        return
     path = existing(store)
     row = asyncio.run(_look_up(store, run_id))
     if not row.ended:

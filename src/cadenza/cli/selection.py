@@ -6,22 +6,24 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
 from cadenza.cli import exit_codes
-from cadenza.cli.streams import is_interactive, print_json, say
+from cadenza.cli.place import reading
+from cadenza.cli.streams import is_interactive, say
+from cadenza.cli.workers import living
+from cadenza.engine.bulk import Bulk, on_all
 from cadenza.engine.engine import Engine
 from cadenza.engine.filter import Condition, Filter
 from cadenza.engine.store import RunRow
-from cadenza.errors import CadenzaError, UnknownName, UsageError
+from cadenza.errors import UnknownName, UsageError
 
 STATUSES = ("pending", "ready", "running", "waiting", "blocked", "completed", "failed", "cancelled")
 OPEN = STATUSES[:5]
 ALL = 1_000_000
-TOGETHER = 64
 TICK_S = 1.0
 SHOWN = 10
 UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -37,14 +39,16 @@ StatusOption = Annotated[
 ]
 WorkflowOption = Annotated[str, typer.Option("--workflow", help="Only runs whose workflow's name contains this.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for many runs at once.")]
+ChildrenOption = Annotated[bool, typer.Option("--children", help="Child runs too; for many runs at once.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say which runs it would be.")]
 
 
-class Bulk(msgspec.Struct, frozen=True):
-    """What became of many runs."""
+class Choice(msgspec.Struct, frozen=True):
+    """What was said about many runs."""
 
-    done: int
-    failed: list[tuple[str, str]]
+    yes: bool
+    dry_run: bool
+    children: bool = False
 
 
 def conditions(where: list[str] | None) -> tuple[Condition, ...]:
@@ -72,10 +76,17 @@ def seconds_of(text: str) -> float:
     return age_s
 
 
-def filter_of(where: list[str] | None, status: list[str] | None, workflow: str) -> Filter | None:
-    """The runs that the options name; None if there is no such option."""
+def filter_of(where: list[str] | None, status: list[str] | None, workflow: str, run_id: str = "") -> Filter | None:
+    """The runs that the options name; None if there is no such option, but a ``run_id``.
+
+    Raises UsageError: both, or neither.
+    """
     if not (where or status or workflow):
+        if not run_id:
+            raise UsageError("say which: RUN, or many by --where, --status, --workflow")
         return None
+    if run_id:
+        raise UsageError(f"{run_id!r} is one run, and the options name many; say one or the other")
     return Filter(statuses(status), workflow, limit=ALL, attributes=conditions(where))
 
 
@@ -91,7 +102,7 @@ def confirm(rows: list[RunRow], what: str, *, yes: bool, dry_run: bool) -> bool:
         say(f"  {row.run_id}  {row.shown_status:<9}  {row.workflow}", "dim")
     if len(rows) > SHOWN:
         say(f"  … and {len(rows) - SHOWN:,} more", "dim")
-    count = "1 run" if len(rows) == 1 else f"{len(rows):,} runs"
+    count = _count(len(rows))
     if not rows or dry_run:
         say(f"{count} would be {what}. Nothing was done." if rows else "No runs are like that. Nothing was done.")
         return False
@@ -118,31 +129,38 @@ class Progress:
             say(f"{self._what}: {done:,} of {self._total:,}", "dim")
 
 
-async def on_all(rows: list[RunRow], act: Callable[[RunRow], Awaitable[Any]], what: str) -> Bulk:
-    """``act`` on each run, some at a time. One that fails does not stop the others."""
-    failed: list[tuple[str, str]] = []
-    progress = Progress(what, len(rows))
+def over_all(
+    store: str, filter: Filter, act: Callable[[Engine, RunRow], Awaitable[None]], what: str, choice: Choice
+) -> None:
+    """Choose open runs, ask, ``act`` on each, and say what became of them.
 
-    async def one(row: RunRow) -> None:
-        try:
-            await act(row)
-        except CadenzaError as error:
-            failed.append((row.run_id, " ".join(str(error).split())))
+    Raises:
+        UsageError: nobody can be asked. typer.Exit: it could not be done to all of them.
+    """
 
-    for start in range(0, len(rows), TOGETHER):
-        await asyncio.gather(*(one(row) for row in rows[start : start + TOGETHER]))
-        progress(min(start + TOGETHER, len(rows)))
-    return Bulk(len(rows) - len(failed), failed)
+    async def main() -> None:
+        async with reading(store) as engine:
+            rows = open_runs(engine, filter, children=choice.children)
+            if not confirm(rows, what, yes=choice.yes, dry_run=choice.dry_run):
+                return
+            bulk = await on_all(rows, lambda row: act(engine, row), Progress(what, len(rows)))
+            if not living(engine):
+                say("No worker runs on this store. They go on when one does: cadenza worker FILE", "yellow")
+            report_bulk(bulk, what)
+
+    asyncio.run(main())
 
 
-def report_bulk(bulk: Bulk, what: str, *, as_json: bool = False) -> None:
+def report_bulk(bulk: Bulk, what: str) -> None:
     """Say what became of the runs. Raises typer.Exit if something failed."""
-    if as_json:
-        print_json({"done": bulk.done, "failed": [{"run_id": run_id, "error": why} for run_id, why in bulk.failed]})
-    say(f"{bulk.done:,} {'run' if bulk.done == 1 else 'runs'} {what}.", "green" if not bulk.failed else "yellow")
+    say(f"{_count(bulk.done)} {what}.", "yellow" if bulk.failed else "green")
     for run_id, why in bulk.failed[:SHOWN]:
-        say(f"  {run_id}: {why}", "red")
+        say(f"  {run_id}: {' '.join(str(why).split())}", "red")
     if len(bulk.failed) > SHOWN:
         say(f"  … and {len(bulk.failed) - SHOWN:,} more that failed", "red")
     if bulk.failed:
         raise typer.Exit(exit_codes.FAILED)
+
+
+def _count(number: int) -> str:
+    return "1 run" if number == 1 else f"{number:,} runs"

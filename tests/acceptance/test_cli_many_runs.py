@@ -1,4 +1,4 @@
-"""`cadenza purge`, `vacuum`, `runs --where`, and a worker's retention, beside workers in other processes."""
+"""Many runs at once: listed, cancelled, signalled, resumed and purged, beside workers in other processes."""
 
 import asyncio
 import signal
@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cadenza import Engine
+from cadenza import Engine, EngineOptions
+from cadenza.engine.bulk import Bulk, on_all
 from cadenza.engine.filter import Filter
 from cadenza.engine.sqlite.store import SQLiteStore
 from tests.acceptance.commands import Project, Terminal, ended, until
@@ -46,6 +47,14 @@ async def patient(ctx: Context, order: Order) -> str:
     ctx.set_attributes(topic=order.topic, amount=order.amount)
     await ctx.run(child, order)
     return await ctx.receive("go", str)
+
+@agent
+async def helper(order: Order) -> str:
+    return order.topic
+
+@workflow
+async def mended(ctx: Context, order: Order) -> str:
+    return await ctx.call("nobody", order)
 
 @workflow
 async def child(ctx: Context, order: Order) -> int:
@@ -198,3 +207,70 @@ def test_vacuum_gives_space_back_under_a_running_worker(cadenza: Project) -> Non
     refused = cadenza("vacuum", "--store", "nothing.db")
     assert refused.code != 0
     assert not (cadenza.folder / "nothing.db").exists()
+
+
+def test_many_runs_are_sent_messages_and_cancelled(cadenza: Project) -> None:
+    small, large = start(cadenza, "patient", amount=1), start(cadenza, "patient", amount=20)
+    other = start(cadenza, "patient", topic="gift", amount=30)
+    done = start(cadenza, "order", amount=50)
+    tried = cadenza("cancel", "--where", "amount>10", "--dry-run")
+    assert (tried.code, "2 runs would be asked to stop" in tried.err, small in tried.err) == (0, True, False)
+    unasked = cadenza("signal", "--where", "amount>10", "go", '"x"')
+    assert (unasked.code, "Add --yes" in unasked.err) == (2, True)
+    cancelled = cadenza("cancel", "--where", "amount>10", "--where", "topic=refund", "--yes")
+    assert (cancelled.code, "1 run asked to stop" in cancelled.err) == (0, True), cancelled.err
+    assert "No worker runs on this store" in cancelled.err
+    sent = cadenza("signal", "--status", "waiting", "--status", "pending", "go", '"x"', "--yes")
+    assert (sent.code, "2 runs sent 'go'" in sent.err) == (0, True), sent.err
+    with cadenza.started("worker", "shop.py"):
+        until(lambda: set(ids(cadenza, "completed")) >= {small, other, done}, "not all runs ended")
+        until(lambda: ids(cadenza, "cancelled") == [large], "the run was never cancelled")
+    nothing = cadenza("cancel", "--workflow", "shop", "--yes")
+    assert (nothing.code, "No runs are like that" in nothing.err) == (0, True)
+
+
+def test_what_failed_is_told_and_the_others_go_on(cadenza: Project) -> None:
+    for _ in range(3):
+        start(cadenza, "patient")
+
+    async def main() -> Bulk:
+        async with Engine.open(cadenza.folder / "cadenza.db", EngineOptions(worker=False)) as engine:
+            rows = engine.runs(Filter(("waiting",)))
+            await engine.cancel(rows[1].run_id, force=True)
+            tried: list[int] = []
+            bulk = await on_all(rows, lambda row: engine.cancel(row.run_id), tried.append)
+            assert tried == [3]
+            assert [run_id for run_id, _ in bulk.failed] == [rows[1].run_id]
+            return bulk
+
+    bulk = asyncio.run(main())
+    assert (bulk.done, str(bulk.failed[0][1]).endswith("is cancelled already")) == (2, True)
+
+
+def test_blocked_runs_are_given_another_try(cadenza: Project) -> None:
+    blocked = [start(cadenza, "mended") for _ in range(2)]
+    assert set(ids(cadenza, "blocked")) == set(blocked)
+    shop = cadenza.folder / "shop.py"
+    with cadenza.started("worker", "shop.py"):
+        until(lambda: set(ids(cadenza, "blocked")) == set(blocked), "a worker that starts tries them")
+        shop.write_text(SHOP.replace("nobody", "helper"), encoding="utf-8")
+    resumed = cadenza("resume", "--workflow", "mended", "--yes")
+    assert (resumed.code, "2 runs given to the workers" in resumed.err) == (0, True), resumed.err
+    with cadenza.started("worker", "shop.py"):
+        until(lambda: set(ids(cadenza, "completed")) == set(blocked), "the mended runs never ended")
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["cancel", "r1", "--status", "waiting"], "say one or the other"),
+        (["cancel"], "say which"),
+        (["resume"], "say which"),
+        (["signal", "r1"], "say the message's name"),
+        (["signal", "--status", "waiting", "r1", "go", "1"], "without RUN"),
+        (["cancel", "--status", "wating"], "Did you mean 'waiting'"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused(cadenza: Project, command: list[str], says: str) -> None:
+    refused = cadenza(*command)
+    assert (refused.code, says in refused.err) == (2, True), refused.err
