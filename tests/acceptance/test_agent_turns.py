@@ -19,6 +19,10 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from cadenza import Agent, Answer, Context, Engine, EngineOptions, Live, RunFailed, step, tool, workflow
 from cadenza.agents.agent import agents
 from cadenza.agents.tools import Tool
+from cadenza.agents.usage import Usage, price_of
+from cadenza.cli.history import read_history
+from cadenza.cli.history_json import history_json
+from cadenza.cli.show import facts
 from cadenza.durable import codec, events
 from cadenza.durable.define import WorkflowFunction
 from cadenza.engine.store import RunRow
@@ -506,3 +510,40 @@ def test_a_cancelled_run_stops_its_agent() -> None:
             return handle_row(engine, handle).status
 
     assert asyncio.run(main()) == "cancelled"
+
+
+# --- what it cost -----------------------------------------------------------------------------------------------------
+
+
+def test_usage_is_totalled_by_step_agent_and_run_also_of_a_turn_that_failed() -> None:
+    def break_down() -> str:
+        """Break down."""
+        raise ValueError("broken")
+
+    helper = Agent("helper", model=scripted(says("42"), says("43")))
+    model = scripted(calls(("helper", {"input": "how many?"})), calls(("break_down", {})))
+    Agent("writer", model=model, tools=[helper, break_down])
+
+    async def main() -> None:
+        async with running() as (engine, handle):
+            with pytest.raises(RunFailed):
+                await asyncio.wait_for(handle.result(), PATIENCE_S)
+            history = read_history(engine, engine.find(handle.run_id))
+            assert [(each.agent, each.requests) for each in history.used()] == [("writer", 2), ("helper", 1)]
+            shown = dict(facts(history, set()))
+            assert shown["models"].startswith("3 requests, ")
+            assert "price unknown" in shown["models"]
+            (turn,) = [each for each in history.items() if each.name == "writer"]
+            assert turn.used() == history.used()
+            assert history_json(history, [], set())["usage"][1]["agent"] == "helper"
+
+    asyncio.run(main())
+
+
+def test_a_price_that_is_known_is_counted_and_an_unknown_one_is_not_zero() -> None:
+    response = ModelResponse(parts=[], model_name="gpt-4o", provider_name="openai")
+    response.usage.input_tokens, response.usage.output_tokens = 1_000_000, 0
+    assert price_of(response) == pytest.approx(2.5)
+    response.model_name = "nobody-knows"
+    assert price_of(response) is None
+    assert (Usage(price_usd=1.0) + Usage(price_usd=None)).price_usd is None

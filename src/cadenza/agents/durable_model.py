@@ -19,7 +19,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_core import to_json
 
 from cadenza.agents.failure import explain
-from cadenza.agents.usage import Usage, of_response, price_of
+from cadenza.agents.usage import Usage, of_memo, price_of
 from cadenza.durable.scope import current_scope
 
 VOLATILE = frozenset({"timestamp", "run_id", "conversation_id", "metadata", "model_id", "usage", "history_digest"})
@@ -63,7 +63,8 @@ class DurableModel(WrapperModel):
             began_s = time.perf_counter()
             response = await self._ask(messages, model_settings, model_request_parameters)
             latency_s = round(time.perf_counter() - began_s, 6)
-            return {"response": dumped([response])[0], "price_usd": price_of(response), "latency_s": latency_s}
+            answer = {"response": dumped([response])[0], "price_usd": price_of(response), "latency_s": latency_s}
+            return {"agent": state.agent, **answer}
 
         try:
             saved = await current_scope.get().memo(
@@ -74,7 +75,7 @@ class DurableModel(WrapperModel):
             raise
         response = loaded([saved["response"]])[0]
         assert isinstance(response, ModelResponse)
-        state.usages.append(of_response(state.agent, response, saved["price_usd"], saved["latency_s"]))
+        state.usages.append(of_memo(saved))
         return response
 
     async def _ask(

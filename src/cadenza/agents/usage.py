@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
+import contextlib
+import functools
+import json
+import operator
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
@@ -33,6 +37,11 @@ class Usage:
     price_usd: float | None = 0.0
     latency_s: float = 0.0
 
+    def __str__(self) -> str:
+        requests = f"{self.requests:,} request{'' if self.requests == 1 else 's'}"
+        price = "price unknown" if self.price_usd is None else f"${self.price_usd:,.4f}"
+        return f"{requests}, {self.input_tokens:,} + {self.output_tokens:,} tokens, {price}, {self.latency_s:.1f} s"
+
     def __add__(self, other: Usage) -> Usage:
         priced = self.price_usd is not None and other.price_usd is not None
         return Usage(
@@ -49,21 +58,34 @@ class Usage:
         )
 
 
-def of_response(agent: str, response: ModelResponse, price_usd: float | None, latency_s: float) -> Usage:
-    """What one request used. Attempts of other models that failed before it are counted where they are known."""
-    used = response.usage
-    usage = Usage(
-        agent=agent,
-        models=(response.model_name,) if response.model_name else (),
-        requests=1,
-        input_tokens=used.input_tokens,
-        output_tokens=used.output_tokens,
-        cache_read_tokens=used.cache_read_tokens,
-        cache_write_tokens=used.cache_write_tokens,
-        price_usd=price_usd,
-        latency_s=latency_s,
+REQUEST = re.compile(r"(?:.+/)?request/\d+")
+
+
+def of_memos(memos: Iterable[tuple[str, bytes]]) -> list[Usage]:
+    """What the requests among a step's memos (key and JSON) used; other memos are passed over."""
+    used: list[Usage] = []
+    for key, raw in memos:
+        if REQUEST.fullmatch(key):
+            with contextlib.suppress(LookupError, TypeError, ValueError):  # a step's own memo of such a name
+                used.append(of_memo(json.loads(raw)))
+    return used
+
+
+def of_memo(saved: Mapping[str, Any]) -> Usage:
+    """What one request used, as its memo tells. Attempts of other models that failed before it count as requests."""
+    response = saved["response"]
+    tokens = response.get("usage", {})
+    return Usage(
+        agent=saved["agent"],
+        models=(response["model_name"],) if response.get("model_name") else (),
+        requests=1 + len(response.get("failed_attempts", ())),
+        input_tokens=tokens.get("input_tokens", 0),
+        output_tokens=tokens.get("output_tokens", 0),
+        cache_read_tokens=tokens.get("cache_read_tokens", 0),
+        cache_write_tokens=tokens.get("cache_write_tokens", 0),
+        price_usd=saved["price_usd"],
+        latency_s=saved["latency_s"],
     )
-    return dataclasses.replace(usage, requests=1 + len(response.failed_attempts or ()))
 
 
 def price_of(response: ModelResponse) -> float | None:
@@ -82,3 +104,8 @@ def by_agent(usages: Iterable[Usage]) -> tuple[Usage, ...]:
     for usage in usages:
         rows[usage.agent] = rows[usage.agent] + usage if usage.agent in rows else usage
     return tuple(rows.values())
+
+
+def total(usages: Sequence[Usage]) -> Usage:
+    """All together, of no agent in particular."""
+    return functools.reduce(operator.add, usages, Usage())

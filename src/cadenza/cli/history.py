@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cadenza.agents.usage import Usage, by_agent, of_memos
 from cadenza.durable import events
 from cadenza.durable.failure import Failure
 from cadenza.engine.engine import Engine
@@ -45,6 +46,10 @@ class Item:
     def took(self) -> int:
         """Microseconds from the first beginning that is known to the end; 0 if it is open."""
         return max(0, self.ended - self.began) if self.ended else 0
+
+    def used(self) -> tuple[Usage, ...]:
+        """What the model requests of an agent's turn used, one row an agent; those of a turn that failed count too."""
+        return by_agent(of_memos((each.key, each.value) for each in self.memos)) if self.memos else ()
 
     @property
     def branch(self) -> str:
@@ -93,6 +98,11 @@ class History:
         """Every item of every generation."""
         for generation in self.generations:
             yield from generation.items.values()
+
+    def used(self) -> tuple[Usage, ...]:
+        """What the model requests of this run and its children used, one row an agent."""
+        below = [each for child in self.children.values() for each in child.used()]
+        return by_agent([*(each for item in self.items() for each in item.used()), *below])
 
     def count(self) -> int:
         """Items of this run and its children."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -24,6 +25,7 @@ def history_json(history: History, questions: list[Question], alive: set[str]) -
         "generations": [_generation(each) for each in history.generations],
         "questions": [each.as_json() for each in questions if each.run_id == history.row.run_id],
         "children": [history_json(child, questions, alive) for child in history.children.values()],
+        "usage": [dataclasses.asdict(each) for each in history.used()],
         "cut": history.cut,
     }
     return shown
@@ -60,6 +62,7 @@ def _item(item: Item) -> dict[str, Any]:
         ],
         "memos": [{"key": each.key, "effect": each.effect, "value": _value(each.value)} for each in item.memos],
         "notes": item.notes,
+        "usage": [dataclasses.asdict(each) for each in item.used()],
         "child": item.child,
         "done_by": item.done_by,
     }

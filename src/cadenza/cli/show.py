@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cadenza.agents.usage import total
 from cadenza.cli.board import seconds
 from cadenza.cli.place import JsonOption, StoreOption, reading, store_flag
 from cadenza.cli.questions import Question, how_to_answer, open_questions
@@ -93,6 +94,9 @@ def facts(history: History, alive: set[str]) -> list[tuple[str, str]]:
         found.append(("wakes", clock(row.wake_at)))
     entries = counted(history.count(), "entry", "entries")
     found.append(("journal", f"{counted(len(history.events), 'event')}, {entries}"))
+    if used := history.used():
+        found.append(("models", str(total(used))))
+        found += [("", f"{each.agent}: {each} ({', '.join(each.models)})") for each in used]
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from cadenza.agents.usage import total
 from cadenza.cli.axis import Axis, axis_of
 from cadenza.cli.board import seconds
 from cadenza.cli.history import History, Item
@@ -99,6 +100,8 @@ def _remark(item: Item) -> str:
         return f"will be retried: {item.tries[-1].failure}"
     if item.notes:
         return item.notes[-1]
+    if used := item.used():
+        return str(total(used))
     return {"receive": "waits for a message", "timer": "waits"}.get(item.kind, "") if item.state == "waiting" else ""
 
 
