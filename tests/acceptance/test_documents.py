@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md"]  # docs/determinism.md has a test of its own
+# docs/determinism.md has a test of its own
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("guide", "agent-kinds"))]
 BLOCKS = [
     pytest.param(page, number, block, id=f"{page.name}-{number}")
     for page in PAGES

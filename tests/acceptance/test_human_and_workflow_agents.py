@@ -108,6 +108,7 @@ def test_an_answer_that_does_not_fit_is_asked_for_again_with_the_problem() -> No
         while (again := await question(engine, handle.run_id))[0].path == row.path:
             await asyncio.sleep(0.01)
         row, task = again
+        assert task.title.startswith("Review 'Spring' (again: grade: Input should be a valid integer")
         assert "grade" in task.details["problem"]
         assert "'good'" in task.details["problem"]
         await engine.answer(handle.run_id, row.path, Answer(value={"grade": 2, "due": "2026-12-01"}))

@@ -169,9 +169,12 @@ MISBEHAVIOUR = {
     "two-words": ('print(\'{"output": 1, "error": 2}\')', ["has not one of progress, output, error"]),
     "early-exit": (
         "print('Traceback: no model', file=sys.stderr); sys.exit(3)",
-        ["ended with exit code 3 before it replied", "Traceback: no model"],
+        ["before it had replied, and ended with exit code 3.", "stderr:\n  Traceback: no model"],
     ),
-    "half-a-line": ("print('{\"output\":', end='')", ["ended with exit code 0 in the middle of a line (10 bytes)"]),
+    "half-a-line": (
+        "print('{\"output\":', end='')",
+        ["in the middle of a line (10 bytes)", "ended with exit code 0. Its stderr is empty."],
+    ),
     "long-line": ("print('x' * 5000)", ["wrote a line of over 1,000 bytes", "line_bytes_max"]),
     "long-line-without-end": (
         "print('x' * 5000, end='', flush=True); time.sleep(1000)",
@@ -183,8 +186,11 @@ MISBEHAVIOUR = {
         'print(\'{"error": {"type": "NoMoney", "message": "the account is empty"}}\')',
         ["NoMoney: the account is empty"],
     ),
-    "killed-by-itself": ("os.kill(os.getpid(), 9)", ["was killed by SIGKILL before it replied"]),
-    "closes-stdout": ("os.close(1); time.sleep(1000)", ["closed its standard output before it replied"]),
+    "killed-by-itself": ("os.kill(os.getpid(), 9)", ["before it had replied, and was killed by SIGKILL"]),
+    "closes-stdout": (
+        "os.close(1); time.sleep(1000)",
+        ["closed its standard output before it had replied, and is still running"],
+    ),
 }
 
 

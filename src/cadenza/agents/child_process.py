@@ -5,7 +5,8 @@
                {"output": …}
                {"error": {"type": "…", "message": "…", "retry": false}}
 
-A reply may repeat the ``id``. ``retry`` is true, or a number of seconds, if it may help to try again.
+A reply may repeat the ``id``; an output or error of a process that is kept warm does. ``retry`` is true, or a number of
+seconds, if it may help to try again.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ class ChildProcess:
         except ValueError as error:
             bound = f"{self.command.line_bytes_max:,}"
             hint = "Let it write a file and reply with its name, or raise line_bytes_max."
-            raise PeerFailed(self._agent, await self._said(f"wrote a line of over {bound} bytes"), hint) from error
+            raise PeerFailed(self._agent, await self._said(f"wrote a line of over {bound} bytes", hint)) from error
         if not line.endswith(b"\n"):
             raise await self._ended(line)
         return line
@@ -190,15 +191,15 @@ class ChildProcess:
         try:
             reply = json.loads(line)
         except ValueError as error:
-            raise PeerFailed(self._agent, self._now(f"wrote {shown}, which is not JSON"), STDOUT_IS) from error
+            raise PeerFailed(self._agent, self._now(f"wrote {shown}, which is not JSON", STDOUT_IS)) from error
         if not isinstance(reply, dict) or len({"progress", "output", "error"} & reply.keys()) != 1:
             problem = f"wrote {shown}, which has not one of progress, output, error"
-            raise PeerFailed(self._agent, self._now(problem), STDOUT_IS)
+            raise PeerFailed(self._agent, self._now(problem, STDOUT_IS))
         fields = cast("dict[str, Any]", reply)
-        if ("id" in fields or id_required) and fields.get("id") != id:
+        if ("id" in fields or (id_required and "progress" not in fields)) and fields.get("id") != id:
             given = f"the id {fields['id']!r}" if "id" in fields else "no id"
             hint = "A process that is kept warm repeats the id of the request in each reply to it."
-            raise PeerFailed(self._agent, self._now(f"replied with {given} to the request {id!r}"), hint)
+            raise PeerFailed(self._agent, self._now(f"replied with {given} to the request {id!r}", hint))
         return fields
 
     def _error(self, error: Any) -> PeerError:
@@ -223,28 +224,30 @@ class ChildProcess:
         """It has closed its standard output before the reply was complete."""
         await self.ended()
         where = f" in the middle of a line ({len(rest):,} bytes)" if rest else ""
-        code = self._process.returncode
-        if code is None:
-            return PeerFailed(self._agent, await self._said(f"closed its standard output{where} before it replied"))
-        name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
-        how = f"was killed by {name}" if code < 0 else f"ended with exit code {code}"
-        problem = await self._said(f"{how}{where} before it replied")
-        if code < 0 or self._served:  # it has worked before, or somebody has ended it: another one may do
+        problem = await self._said(f"closed its standard output{where} before it had replied")
+        killed = (self._process.returncode or 0) < 0
+        if killed or self._served:  # it has worked before, or somebody has ended it: another one may do
             return PeerUnavailable(self._agent, problem)
         return PeerFailed(self._agent, problem)
 
-    async def _said(self, problem: str) -> str:
+    async def _said(self, problem: str, hint: str = "") -> str:
         """With all that it has written to stderr by now."""
         if not self.running:
             await asyncio.wait([self._listener], timeout=self.command.grace_s)
-        return self._now(problem)
+        return self._now(problem, hint)
 
-    def _now(self, problem: str) -> str:
+    def _now(self, problem: str, hint: str = "") -> str:
         code = self._process.returncode
-        state = "it is still running" if code is None else f"exit code {code}"
+        if code is None:
+            state = "is still running"
+        elif code < 0:
+            state = "was killed by " + next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
+        else:
+            state = f"ended with exit code {code}"
         lines = redacted(self._stderr.decode(errors="replace"), self.command.secrets).splitlines()[-STDERR_LINES:]
         tail = "".join(f"\n  {line[:SHOWN_MAX]}" for line in lines)
-        return f"`{self.command}` {problem} ({state}; stderr: {tail or 'empty'}{chr(10) if tail else ''})"
+        said = f"The last lines of its stderr:{tail}" if tail else "Its stderr is empty."
+        return " ".join(each for each in (f"`{self.command}` {problem}, and {state}.", hint, said) if each)
 
     async def _listen(self) -> None:
         assert self._process.stderr is not None

@@ -93,7 +93,7 @@ class HumanAgent:
             except InputInvalid as error:
                 if tries == TRIES_MAX:
                     raise
-                answer = ctx.ask(self._task(given, str(error)))
+                answer = ctx.ask(self._task(given, error))
         raise AssertionError("the loop returns or raises")
 
     def _value(self, answer: Answer) -> Any:
@@ -101,14 +101,16 @@ class HumanAgent:
             return answer.approved
         return self._choices.get(answer.choice, answer.choice) if self._choices else answer.value
 
-    def _task(self, given: Any, problem: str = "") -> HumanTask:
+    def _task(self, given: Any, problem: InputInvalid | None = None) -> HumanTask:
         from pydantic_core import to_jsonable_python
 
         asked = self._question(given) if callable(self._question) else self._question
         title = asked or self._card.description or f"A question to {self.name}"
         details: dict[str, Any] = {"agent": self.name, "input": to_jsonable_python(given)}
-        if problem:
-            details["problem"] = problem
+        if problem is not None:
+            details["problem"] = str(problem)
+            field, what, _ = problem.problems[0]
+            title = f"{title} (again: {what if field == '(all)' else f'{field}: {what}'})"
         if self._output is bool:
             return HumanTask(title, "approve", details, assignee=self._assignee)
         if self._choices:
