@@ -16,7 +16,6 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,7 @@ class Writer:
         self._pending: list[Queued] = []
         self._handed_over = 0
         self._queue: queue.SimpleQueue[list[Queued] | None] = queue.SimpleQueue()
-        self._chore: Callable[[], None] | None = None
-        self._lengthened = False
+        self._checkpoint_due = self._short = self._lengthened = False
         self._usual_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="cadenza-writer", daemon=True)
@@ -112,7 +110,7 @@ class Writer:
             finally:
                 self._here = False
                 self._mutex.release()
-            if self._chore is not None:
+            if self._checkpoint_due:
                 self._queue.put([])
             _tell([(done, *result) for result, (_, done, _) in zip(results, batch, strict=True)])
         else:
@@ -121,7 +119,7 @@ class Writer:
     def _commit_here(self) -> bool:
         """Take the mutex and the turnstile, if a commit is quick and need wait for nobody; says whether they were
         taken."""
-        slow = self._usual_s > QUICK_S or self._handed_over or self._chore is not None
+        slow = self._usual_s > QUICK_S or self._handed_over or self._checkpoint_due
         if slow or not self._pending or not self._mutex.acquire(blocking=False):
             return False
         if self._turnstile.enter_at_once():
@@ -158,9 +156,8 @@ class Writer:
             with self._mutex:
                 if batch:
                     self._settle(self._commit_in_turn(batch), batch)
-                if (chore := self._chore) is not None:
-                    self._chore = None
-                    chore()
+                if self._checkpoint_due:
+                    self._checkpoint()
 
     def _commit_in_turn(self, batch: list[Queued]) -> list[tuple[Any, Exception | None]]:
         try:
@@ -180,10 +177,8 @@ class Writer:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._take_back, later)
 
-    def _lengthen(self) -> None:
-        lengthen_log(self._connection, self._path)
-
     def _checkpoint(self) -> None:
+        self._checkpoint_due = False
         with contextlib.suppress(apsw.Error):  # the next commit will ask again
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
@@ -198,7 +193,11 @@ class Writer:
         try:
             while True:
                 try:
-                    return self._transact(batch, spoilt)
+                    results = self._transact(batch, spoilt)
+                    if self._short:
+                        self._short = False
+                        lengthen_log(self._connection, self._path)
+                    return results
                 except Spoilt as each:
                     spoilt[each.index] = each.problem
         except (apsw.Error, OSError) as error:
@@ -214,13 +213,11 @@ class Writer:
         return not self._here and self._patience(tries)
 
     def _after_commit(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
-        """SQLite says how long the WAL is. What is to be done then takes many milliseconds, so the writer's thread does
-        it."""
+        """SQLite says how long the WAL is. A checkpoint takes many milliseconds, so the writer's thread makes it."""
         if pages >= CHECKPOINT_PAGES:
-            self._chore = self._checkpoint
+            self._checkpoint_due = True
         elif pages >= BUSY_PAGES and not self._lengthened:
-            self._lengthened = True
-            self._chore = self._lengthen
+            self._short = self._lengthened = True
         return apsw.SQLITE_OK
 
     def _transact(self, batch: list[Queued], spoilt: dict[int, Exception]) -> list[tuple[Any, Exception | None]]:
