@@ -3,8 +3,10 @@
 from cadenza import testing
 """
 
-from cadenza.testing.environment import Environment, environment, run_test
+from cadenza.testing.environment import Environment
 from cadenza.testing.faults import When
-from cadenza.testing.script import Call, Script
+from cadenza.testing.play import environment, run_test
+from cadenza.testing.script import Call, Script, scripted_model
+from cadenza.testing.tool_call import ToolCall, call
 
-__all__ = ["Call", "Environment", "Script", "When", "environment", "run_test"]
+__all__ = ["Call", "Environment", "Script", "ToolCall", "When", "call", "environment", "run_test", "scripted_model"]

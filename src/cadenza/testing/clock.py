@@ -2,8 +2,7 @@
 
 Invariants:
     - Time moves only when the loop has nothing left to do; then it moves to the next timer, and never back.
-    - While a thread, a commit, or a step with an open socket is at work, time waits for it; only if it takes as long as
-      the next timer has to run, really, does the timer fire.
+    - While a thread, a commit, or a step with an open socket is at work, time is real.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,8 +19,11 @@ from typing import Any, Self, cast
 
 from cadenza.errors import UsageError
 
-GRACE_S = 0.02
-"""With sockets open and no step at work, so many real seconds of silence count as nothing."""
+SLICE_S = 0.05
+"""What is at work is waited for in slices; time moves by those in which nothing came."""
+GRACE_S = 0.05
+"""With sockets open and no step at work, or with a library's own threads beside a step, so many real seconds of silence
+count as nothing."""
 
 
 class VirtualTime:
@@ -103,11 +106,12 @@ class VirtualTime:
             return events
         has_sockets = len(self._selector.get_map() or ()) > self._sockets
         if self._threads or self._held() or (has_sockets and self._at_work()):
-            events = self._selector.select(timeout)
-            if not events and timeout is not None:
-                self._jump(timeout)
+            slice_s = SLICE_S if timeout is None else min(timeout, SLICE_S)
+            events = self._selector.select(slice_s)
+            if not events:
+                self._jump(slice_s)
             return events
-        if has_sockets and (events := self._selector.select(GRACE_S)):
+        if (has_sockets or self._others_at_work()) and (events := self._selector.select(GRACE_S)):
             return events
         if _resolve(self._quiet, True):
             return []
@@ -115,6 +119,10 @@ class VirtualTime:
             return [] if _resolve(self._passing, False) else self._selector.select(None)
         self._jump(timeout)
         return []
+
+    def _others_at_work(self) -> bool:
+        """Whether a library may have a thread of its own at work for a step: that one has any is all one can see."""
+        return self._at_work() and any(type(each).__name__ == "WorkerThread" for each in threading.enumerate())
 
     def _jump(self, timeout: float) -> None:
         self._now_s = math.nextafter(self._now_s + timeout, math.inf)  # past the timer: at it, asyncio does not fire it

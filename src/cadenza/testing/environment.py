@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, TypeVar, cast
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cadenza.durable import commands, events
 from cadenza.durable.define import WorkflowFunction
@@ -17,7 +15,6 @@ from cadenza.durable.human import Answer, HumanTask
 from cadenza.engine.engine import Engine
 from cadenza.engine.handle import RunHandle
 from cadenza.engine.live import Live
-from cadenza.engine.memory import MemoryStore
 from cadenza.engine.steps import StepScope
 from cadenza.engine.store import Append, Conflict, Filter, OpenTaskRow, RunRow, Store
 from cadenza.engine.waiting import Ended
@@ -25,10 +22,12 @@ from cadenza.errors import UsageError
 from cadenza.testing.clock import VirtualTime
 from cadenza.testing.faults import Fault, When
 from cadenza.testing.process import OPTIONS, ProcessStore, VirtualEngine
-from cadenza.testing.script import Call, Script, step_name
+from cadenza.testing.script import Call, Script, as_outcome, scripted_model, step_name
+
+if TYPE_CHECKING:
+    from cadenza.testing.model import ScriptedModel
 
 T = TypeVar("T")
-START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Environment:
@@ -44,13 +43,14 @@ class Environment:
 
     def __init__(self, store: Store, start: datetime, seed: int) -> None:
         self._store, self._seed = store, seed
-        self.time = VirtualTime(start, lambda: self.engine.at_work, lambda: self.engine.process_store.pending > 0)
+        self.time = VirtualTime(start, lambda: self.engine.at_work, self._held)
         self.calls: list[Call] = []
         self.lives = 0
         self.crash_at: Callable[[Append], str] = lambda _: ""
         self._scripts: dict[str, Script] = {}
         self._faults: list[Fault] = []
         self._problems: list[str] = []
+        self._undo: list[Callable[[], None]] = []
         self._rebirth: asyncio.Task[None] | None = None
         self.engine: VirtualEngine
 
@@ -64,6 +64,8 @@ class Environment:
             await asyncio.wait([self._rebirth])
         await self.engine.close(0.5)
         self._store.close()
+        for restore in reversed(self._undo):
+            restore()
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -90,6 +92,12 @@ class Environment:
                 return True
             if not await self.time.pass_on() and self._rebirth is None:
                 return False
+
+    def _held(self) -> bool:
+        """Whether a commit is under way, or the thread of an agent's tool."""
+        return self.engine.process_store.pending > 0 or (
+            self.engine.at_work and any(each.name.startswith("tool ") for each in threading.enumerate())
+        )
 
     def check(self) -> None:
         """Raise AssertionError for what went wrong behind the workflow's back."""
@@ -199,12 +207,35 @@ class Environment:
         """Answer the calls of a step or an agent, in place of its own code.
 
         Args:
-            target: the step, the agent, or its name.
+            target: the step, the agent, or its name. An LLM agent's script is of whole turns; for the single answers of
+                its model see ``model``.
             answers: one for each call in turn (an exception is raised), or a function of the call's arguments, sync or
                 async.
         """
         name = step_name(target)
         made = self._scripts[name] = Script(name.rpartition(":")[2], answers)
+        return made
+
+    def model(self, agent: Any, answers: Iterable[Any]) -> ScriptedModel:
+        """Let a scripted model answer an LLM agent's requests, in place of its own models; see ``scripted_model``."""
+        from cadenza.agents.agent import find_agent
+        from cadenza.agents.llm import Agent
+
+        found: Any = find_agent(agent) if isinstance(agent, str) else agent
+        if not isinstance(found, Agent):
+            raise UsageError(f"{agent!r} is no LLM agent: it has no model. Use env.script")
+        llm = cast("Agent[Any]", found)
+        made = scripted_model(answers, name=llm.name, on_problem=self._problems.append)
+        before = dict(llm.model_objects)
+        llm.model_objects.update(dict.fromkeys(llm.model_names, made))
+        llm.minds.clear()
+
+        def restore() -> None:
+            llm.model_objects.clear()
+            llm.model_objects.update(before)
+            llm.minds.clear()
+
+        self._undo.append(restore)
         return made
 
     def fail(self, target: Any, *, nth: int = 1, error: BaseException | None = None, when: When = "before") -> None:
@@ -241,7 +272,8 @@ class Environment:
             call.args, call.kwargs = args, kwargs
             await inject("before")
             value = self._answer(script, call) if script is not None else step.fn(*args, **kwargs)
-            call.value = await value if inspect.isawaitable(value) else value
+            value = await value if inspect.isawaitable(value) else value
+            call.value = as_outcome(step, value) if script is not None else value
             call.done = True
             await inject("after")
             return call.value
@@ -304,84 +336,6 @@ class Environment:
     def _observe(self, live: Live) -> None:
         if live.kind == "run" and live.state == "warning":
             self._problems.append(f"run {live.run_id} is not deterministic: {live.detail}")
-
-
-@asynccontextmanager
-async def environment(
-    *, start: datetime = START, seed: int = 0, store: str | Path = ":memory:"
-) -> AsyncGenerator[Environment]:
-    """A world for a test: runs go on in it in milliseconds, whatever they wait for.
-
-    Time is virtual: when nothing else can happen, the clock jumps to the next timer. It is the time of the whole event
-    loop, so a step that sleeps for a minute takes none. Real work (threads, sockets) is waited for.
-
-    Args:
-        start: what the clock shows first.
-        seed: decides the runs' ids, and the jitter of retries.
-        store: a SQLite file in place of memory.
-
-    Raises:
-        AssertionError: at the end, if a script ran out or a run was not deterministic.
-        UsageError: the event loop is not asyncio's own.
-    """
-    if str(store) == ":memory:":
-        made: Store = MemoryStore()
-    else:
-        from cadenza.engine.sqlite.store import SQLiteStore
-
-        made = SQLiteStore(store)
-    env = Environment(made, start, seed)
-    with env.time:
-        await env.open()
-        try:
-            yield env
-            env.check()
-        finally:
-            await env.close()
-
-
-def run_test(
-    workflow: WorkflowFunction[..., T],
-    input: Any = None,
-    *,
-    script: dict[Any, Any] | None = None,
-    setup: Callable[[Environment], Awaitable[None] | None] | None = None,
-    start: datetime = START,
-) -> T:
-    """Run a workflow to its end in an environment of its own, and return its result.
-
-    Args:
-        script: answers by step or agent; see Environment.script.
-        setup: called with the environment first.
-    """
-
-    async def main() -> T:
-        async with environment(start=start) as env:
-            await prepare(env, script, setup)
-            return await env.run(workflow, input)
-
-    return play(main())
-
-
-async def prepare(
-    env: Environment,
-    script: dict[Any, Any] | None,
-    setup: Callable[[Environment], Awaitable[None] | None] | None,
-) -> None:
-    """Give an environment its scripts, and whatever else ``setup`` gives it."""
-    for target, answers in (script or {}).items():
-        env.script(target, answers)
-    if setup is not None and (waiting := setup(env)) is not None:
-        await waiting
-
-
-def play(main: Coroutine[Any, Any, T]) -> T:
-    """``asyncio.run``. Raises UsageError where a loop runs already."""
-    with contextlib.suppress(RuntimeError):
-        asyncio.get_running_loop()
-        main.close()
-        raise UsageError("an event loop runs here already: use async with environment() as env: await env.run(…)")
-    return asyncio.run(main)
 
 
 def _id(run: RunHandle[Any] | str) -> str:

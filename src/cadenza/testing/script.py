@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cadenza.agents.agent import agents
-from cadenza.durable.define import steps
+from cadenza.durable import codec
+from cadenza.durable.define import StepFunction, steps
 from cadenza.errors import UnknownName
+
+if TYPE_CHECKING:
+    from cadenza.testing.model import ScriptedModel
+
+AGENT = "agent:"
+"""What the names of LLM agents' steps begin with."""
 
 
 @dataclass
@@ -82,13 +89,43 @@ def step_name(target: Any) -> str:
     Raises:
         UnknownName: there is none, or several have this label.
     """
-    target = getattr(target, "step", target)  # an agent has one
+    if isinstance(target, str) and target in agents:
+        target = agents[target]
+    if not isinstance(target, str | StepFunction):
+        target = getattr(target, "step", None) or f"{AGENT}{target.name}"
     if isinstance(target, str):
-        if target in agents:
-            return step_name(getattr(agents[target], "step", f"agent {target}"))
         found = [target] if target in steps else [name for name, each in steps.items() if each.label == target]
         if len(found) == 1:
             return found[0]
         hint = "Several have this label: give the full name." if found else "Import the module that defines it."
         raise UnknownName("step or agent", target, found or [*steps, *agents], hint)
     return str(target.name)
+
+
+def as_outcome(step: StepFunction[..., Any], answer: Any) -> Any:
+    """A scripted answer as the step's result: an LLM agent's is a turn with this output."""
+    if not step.name.startswith(AGENT):
+        return answer
+    from cadenza.agents.turn import Turn
+
+    if isinstance(answer, Turn):
+        return answer
+    what = f"the scripted answer of {step.label}"
+    return Turn(output=codec.decode(codec.encode(answer, Any, what), Any, what))
+
+
+def scripted_model(
+    answers: Iterable[Any], *, name: str = "model", on_problem: Callable[[str], None] = lambda _: None
+) -> ScriptedModel:
+    """A model that gives these answers, one a request.
+
+    Args:
+        answers: text; ``call("tool", x=1)``, or a list of them; any other value is the agent's output; an exception is
+            raised; a function of the messages returns one of these. A request that is made again after a crash gets the
+            answer that it had before.
+        name: for messages.
+        on_problem: told what was not foreseen, besides the AssertionError that the agent meets.
+    """
+    from cadenza.testing.model import ScriptedModel  # heavy
+
+    return ScriptedModel(answers, name, on_problem)
