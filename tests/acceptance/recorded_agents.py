@@ -11,6 +11,11 @@ these, per provider, the longest and the one with the most parallel calls:
     anthropic   capital     3 requests, 2 tools, the second with what the first has said
     google      jokes       5 requests, 3 parallel tools and 3 others, an answer of a type; no tool-call ids of its own
     groq        paris       2 requests, 1 tool that runs in a thread
+
+and two whose answers came as streams of events:
+
+    openai      streamed    2 requests, 1 tool
+    google      signed      2 requests, 1 tool, whose call the model has signed
 """
 
 from __future__ import annotations
@@ -156,6 +161,18 @@ def get_weather(city: str) -> str:
     return f"Sunny, 22C in {city}"
 
 
+@tool
+async def get_capital(country: str) -> str:
+    await done(country)
+    return {"UK": "London"}[country]
+
+
+@tool
+async def get_country() -> str:
+    await done("country")
+    return "Mexico"
+
+
 # --- agents -----------------------------------------------------------------------------------------------------------
 
 ASKED_AS_RECORDED = {"max_tokens": 4096}
@@ -194,6 +211,8 @@ Agent(
     output=list[str],
 )
 Agent("paris", model="groq:meta-llama/llama-4-scout-17b-16e-instruct", tools=[get_weather])
+Agent("streamed", model="openai-chat:gpt-4o-mini", tools=[get_capital], stream=True)
+Agent("signed", model="google:gemini-3-pro-preview", tools=[get_country], stream=True)
 
 
 @dataclass(frozen=True)
@@ -267,5 +286,21 @@ CONVERSATIONS = (
         "The weather in Paris is sunny with a temperature of 22C.",
         2,
         ("Paris",),
+    ),
+    Conversation(
+        "streamed",
+        "test_openai/test_run_stream_sync_streams_real_model.yaml",
+        "What is the capital of the UK? Use the tool, then answer.",
+        "The capital of the UK is London.",
+        2,
+        ("UK",),
+    ),
+    Conversation(
+        "signed",
+        "test_google/test_google_streaming_tool_call_thought_signature.yaml",
+        "What is the capital of the user country? Call the tool",
+        "The capital of Mexico is Mexico City.",
+        2,
+        ("country",),
     ),
 )

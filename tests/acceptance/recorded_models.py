@@ -33,7 +33,7 @@ RECORDED = DATA / "recorded_models" / "interactions.jsonl.gz"
 MADE_ID = re.compile(r"pyd_ai_[0-9a-f]{32}")
 """An id that the client's library has drawn for a tool call, where the provider gives none."""
 
-LEFT_OUT = ("strict", "allowedFunctionNames")
+LEFT_OUT = ("strict", "toolConfig")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def canonical(request: Any) -> str:
     All messages, tools and settings count. Only their writing does not: ids that the client's library draws are
     numbered in the order in which they appear, arguments that are JSON inside of JSON are read, and blocks of
     text are joined. Left out is what the recorded agents had set and ours have not, or the other way round, and no
-    model can see: ``strict`` of a tool, and Google's list of the functions that it may call, which names all of them.
+    model can see: ``strict`` of a tool, and how strictly Google holds its model to the tools.
     """
     text = json.dumps(_plain(request), sort_keys=True, indent=1, ensure_ascii=False)
     ids: dict[str, str] = {}
@@ -118,7 +118,7 @@ class Providers:
     Attributes:
         asked: the number of each request that came, in order: its place in the recording, from 1; 0 for a strange one.
         strange: how each request without a match differs from the nearest.
-        on_request: called with a request's number before it is answered; False leaves it without an answer.
+        in_answer: says of a request's number what is to be done after half of its answer, which is then all of it.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Providers:
         with self._mutex:
             self.asked: list[int] = []
             self.strange: list[str] = []
-            self.on_request: Callable[[int], bool] = lambda _: True
+            self.in_answer: Callable[[int], Callable[[], None] | None] = lambda _: None
             self._exchanges = list(exchanges)
             self._known = {(each.path, canonical(each.request)): at for at, each in enumerate(exchanges, 1)}
         assert len(self._known) == len(exchanges), "two recorded requests are the same: it is not one conversation"
@@ -155,15 +155,15 @@ class Providers:
         with self._mutex:
             return Counter(self.asked)
 
-    def answer(self, path: str, body: Any) -> Exchange | None:
-        """Count a request; its recorded answer, or None if nobody waits for it any more."""
+    def answer(self, path: str, body: Any) -> tuple[Exchange, Callable[[], None] | None]:
+        """Count a request; its recorded answer, and what is to be done in the middle of it."""
         text = canonical(body)
         number = self._known.get((path, text), 0)
         with self._mutex:
             self.asked.append(number)
         if not number:
-            return self._not_found(path, text)
-        return self._exchanges[number - 1] if self.on_request(number) else None
+            return self._not_found(path, text), None
+        return self._exchanges[number - 1], self.in_answer(number)
 
     def _not_found(self, path: str, text: str) -> Exchange:
         lines = text.splitlines()
@@ -196,15 +196,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        answer = self.server.providers.answer(path_of(self.path), body)
-        if answer is None:
-            self.close_connection = True
-            return
+        answer, act = self.server.providers.answer(path_of(self.path), body)
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
-        self.wfile.write(answer.body)
+        if act is None:
+            self.wfile.write(answer.body)
+            return
+        self.wfile.write(answer.body[: len(answer.body) // 2])
+        act()
+        self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
         """What came is in ``Providers.asked``."""

@@ -79,10 +79,8 @@ def warm_up() -> None:
     """Import, before the first fork, what every worker would import for itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pydantic_ai.models.anthropic
-        import pydantic_ai.models.google
-        import pydantic_ai.models.groq
-        import pydantic_ai.models.openai  # noqa: F401  # imported for the forks
+
+        import cadenza.agents.agent_loop  # noqa: F401  # imported for the forks
 
 
 if __name__ == "__main__":
