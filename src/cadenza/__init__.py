@@ -16,6 +16,7 @@ from cadenza.agents.tools import tool
 from cadenza.agents.workflow_agent import as_agent
 from cadenza.durable.context import ChildHandle, Context
 from cadenza.durable.define import Retry, step, workflow
+from cadenza.durable.failed_run import FailedRun
 from cadenza.durable.human import Answer, HumanTask
 from cadenza.durable.scope import Done, InDoubt, NotDone
 from cadenza.engine.engine import Engine
@@ -60,6 +61,7 @@ __all__ = [
     "DuplicateRun",
     "Engine",
     "EngineOptions",
+    "FailedRun",
     "FunctionAgent",
     "HttpAgent",
     "HumanAgent",

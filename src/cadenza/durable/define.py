@@ -194,6 +194,7 @@ class WorkflowOptions(msgspec.Struct, frozen=True):
 
     concurrency: int | None = None
     concurrency_key: Callable[[Any], str] | None = None
+    on_failure: WorkflowFunction[..., Any] | str | None = None
 
 
 class WorkflowFunction(Signature[P, T]):
@@ -331,6 +332,7 @@ def workflow(
     name: str | None = None,
     concurrency: int | None = None,
     concurrency_key: Callable[[Any], str] | None = None,
+    on_failure: WorkflowFunction[..., Any] | str | None = None,
 ) -> Callable[[Callable[P, Awaitable[T]]], WorkflowFunction[P, T]]: ...
 def workflow(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     """Register a workflow: an async function of a Context and at most one input.
@@ -338,6 +340,7 @@ def workflow(fn: Any = None, /, *, name: str | None = None, **options: Any) -> A
     Args:
         concurrency: how many runs with the same key may be under way at once; the others wait their turn.
         concurrency_key: computes the key from the input; one key for all runs by default.
+        on_failure: a workflow, or its name, that is started once with a ``FailedRun`` when a run of this one fails.
     """
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> WorkflowFunction[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from cadenza.durable import codec, commands, events
@@ -11,12 +12,14 @@ from cadenza.durable.human import HumanTask
 from cadenza.durable.path import idempotency_key
 from cadenza.durable.versioning import ENGINE_FLAGS
 from cadenza.engine.execution import Execution
+from cadenza.engine.on_failure import error_run
 from cadenza.engine.store import Change, NewRun, OpenTaskRow, Post, Posting, RunRow
 from cadenza.errors import InboxFull, StoreError
 
 if TYPE_CHECKING:
     from cadenza.engine.runner import Runner
 
+log = logging.getLogger("cadenza")
 INBOX_RETRY_S = 0.5
 
 
@@ -186,6 +189,9 @@ class Dispatcher:
                     at=now, path=row.parent_path, run_id=row.run_id, status="failed", failure=failure
                 )
                 change = Change("failed", ended_at=now, detail=str(failure))
+                handler = error_run(runner.machine.workflow, row, runner.journal.head + 1, last)
+                if handler is not None:
+                    runner.journal.start_with_next(_handling(handler, row.priority))
             case commands.Cancelled(reason=reason, failure=failure):
                 last = events.RunCancelled(at=now, reason=reason, failure=failure)
                 told = events.ChildEnded(
@@ -230,6 +236,15 @@ class Dispatcher:
     def drop(self) -> None:
         for _, handle in self._timers.values():
             handle.cancel()
+
+
+def _handling(started: events.RunStarted, priority: int) -> NewRun:
+    """An error workflow's run; a mistake in its concurrency key must not keep the failed run from ending."""
+    try:
+        return new_run(started, priority)
+    except Exception:
+        log.exception("the concurrency key of %s; run %s starts without one", started.workflow, started.run_id)
+        return NewRun(started, priority=priority)
 
 
 def new_run(started: events.RunStarted, priority: int = 0, **options: object) -> NewRun:

@@ -166,6 +166,10 @@ class JournalWriter:
         self._waiters.append((seq, future))
         await future
 
+    def start_with_next(self, child: NewRun) -> None:
+        """Start a run in the transaction of the next append, of which this journal says nothing."""
+        self._draft.children += (child,)
+
     def consume(self, letter: int) -> None:
         """A letter was read, and nothing comes of it."""
         self._draft.consumed += (letter,)

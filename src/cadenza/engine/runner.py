@@ -136,13 +136,13 @@ class Runner:
 
     def committed(self, operation: Append) -> None:
         """An append is on disk: deliver what waited for it, start what was held."""
+        if operation.children or operation.postings:
+            self.env.nudge()
         if operation.change is not None:
             if operation.change.release:
                 self._close(self._end)
                 return
             self._next_generation(operation)
-        if operation.children or operation.postings:
-            self.env.nudge()
         failpoint("before_delivery")
         self._deliver()
         if self._held:
