@@ -173,10 +173,10 @@ class WorkflowBug(CadenzaError):
 
 
 class Nondeterminism(WorkflowBug):
-    """Journal and code disagree. ``expected`` is what the journal holds, ``found`` what the code did."""
+    """Journal and code disagree, at ``path``. ``expected`` is what the journal holds, ``found`` what the code did."""
 
-    def __init__(self, expected: str, found: str, hint: str = "") -> None:
-        self.expected, self.found = expected, found
+    def __init__(self, expected: str, found: str, hint: str = "", path: str = "") -> None:
+        self.expected, self.found, self.path = expected, found, path
         self.hint = hint or (
             "The workflow's code changed under a run that was already on its way, or it reads something outside of "
             'Context. Deploy the old code again, guard the change with ctx.patched("…"), or fork the run.'

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # docs/determinism.md has a test of its own
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("guide", "agent-kinds"))]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("guide", "agent-kinds", "changing-code"))]
 BLOCKS = [
     pytest.param(page, number, block, id=f"{page.name}-{number}")
     for page in PAGES

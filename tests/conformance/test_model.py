@@ -56,6 +56,7 @@ BUSINESS = st.sampled_from(["", "", "order", "bill"])
 KEYS = st.sampled_from(["", "", "k", "j"])
 PATHS = st.sampled_from(["@ask#1", "@ask#2"])
 PAYLOADS = st.sampled_from([b"1", b'"' + b"x" * BLOB_BYTES_MIN + b'"', b'"' + b"x" * (BLOB_BYTES_MIN - 2) + b'"'])
+PAYLOAD_OF_A_BLOB = b'"' + b"y" * BLOB_BYTES_MIN + b'"'
 STATUSES: list[Status] = ["ready", "running", "waiting", "waiting", "blocked", "completed", "failed", "cancelled"]
 ATTRIBUTES = st.tuples(st.sampled_from(["p", "q"]), st.sampled_from([None, True, 1, 2.5, "", "1", "é"]))
 CONDITIONS = st.builds(
@@ -94,6 +95,7 @@ def new_runs(draw: st.DrawFn, now: int, child_of: str = "") -> NewRun:
         business_id="" if child_of else draw(BUSINESS),
         on_conflict=draw(st.sampled_from(["reject", "join", "replace"])),
         priority=draw(st.integers(-1, 1)),
+        history=draw(st.sampled_from([(), (), (completed(value=PAYLOAD_OF_A_BLOB, at=now + 1),)])),
         concurrency=concurrency,
         concurrency_key=draw(st.sampled_from(["p", "q"])) if concurrency else "",
         owner=draw(st.sampled_from(["", "one", "two"])),

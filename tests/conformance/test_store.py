@@ -12,9 +12,11 @@ import pytest
 
 from cadenza.durable.events import (
     AnyEvent,
+    AttributesSet,
     CancelRequested,
     Carried,
     ChildEnded,
+    Forked,
     MemoSaved,
     RunCancelled,
     RunCompleted,
@@ -604,3 +606,28 @@ def test_everything_is_there_after_reopening(stores: Stores) -> None:
     store.create("big", input=LARGE, business_id="order", priority=5)
     before = dump(store.store)
     assert dump(stores.reopened().store) == before
+
+
+# --- forks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_created_with_its_whole_history_in_one_operation(stores: Stores) -> None:
+    store = stores.client()
+    store.owned("origin", business_id="order")
+    large = completed("b#1", value=b'"' + b"x" * BLOB_BYTES_MIN + b'"', at=NOW + 1)
+    forked = Forked(at=NOW + SECOND, run_id="fork", origin="origin", through=3)
+    tagged = AttributesSet(at=NOW, path="@set#1", values={"tier": "gold"})
+    history = (completed("a#1"), tagged, large, forked)
+    new = new_run("fork", history=history, business_id="order", on_conflict="replace", parent="")
+    new = msgspec.structs.replace(new, started=msgspec.structs.replace(new.started, generation=2, begun_as="origin"))
+    row, is_new = store.do(Create(new))
+    assert (is_new, row.status, row.generation, row.first_seq) == (True, "ready", 2, 1)
+    assert (row.created_at, row.ready_at) == (NOW + SECOND, NOW + SECOND)  # not when its origin was started
+    again = stores.reopened() if stores.kind != "memory" else store
+    assert again.row("fork") == row
+    assert again.journal("fork") == [new.started, *history]
+    assert (again.row("order").run_id, again.row("origin").business_id) == ("fork", "")
+    (mine,) = [each for each in again.claim("two", now=NOW + SECOND) if each.run_id == "fork"]
+    again.append(mine, completed("c#1"))
+    assert len(again.journal("fork")) == 6
+    assert again.store.attributes([mine.no]) == {mine.no: {"tier": "gold"}}

@@ -16,7 +16,7 @@ TABLE = (
     (FAILED, "the run failed or was cancelled; check found errors; doctor found a problem"),
     (USAGE, "bad input: nothing was started or changed"),
     (WAITING, "the run waits for a person or a message, and is parked"),
-    (BLOCKED, "the run is blocked: its code must be mended, then cadenza resume"),
+    (BLOCKED, "the run is blocked: its code must be mended, then cadenza resume; check-deploy: some would be"),
     (STORE, "the store cannot be used: missing, full, read-only, damaged, newer"),
     (BUG, "a bug in Cadenza itself"),
     (INTERRUPTED, "Ctrl-C or SIGTERM: the run is parked, nothing is lost"),

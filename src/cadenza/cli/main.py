@@ -9,7 +9,23 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli import archive, backup, check, doctor, exit_codes, init, people, purge, query, run, runs, show, worker
+from cadenza.cli import (
+    archive,
+    backup,
+    check,
+    check_deploy,
+    doctor,
+    exit_codes,
+    fork,
+    init,
+    people,
+    purge,
+    query,
+    run,
+    runs,
+    show,
+    worker,
+)
 from cadenza.errors import CadenzaError, UsageError
 
 # "\b" keeps the lines of a paragraph as they are.
@@ -43,7 +59,11 @@ for name, function, summary in (
     ("import", archive.import_, "Take in an exported run."),
     ("purge", purge.purge, "Delete ended runs."),
     ("vacuum", purge.vacuum, "Make the store's file smaller."),
+    ("fork", fork.fork, "Start a new run from the middle of another."),
+    ("retry", fork.retry, "Go on with a failed run, as a new one."),
+    ("reset", fork.reset, "Go on from an earlier place, as a new run."),
     ("check", check.check, "Find workflow code that cannot be replayed."),
+    ("check-deploy", check_deploy.check_deploy, "Find runs that would block on this code."),
     ("doctor", doctor.doctor, "Look over this machine and the store."),
 ):
     app.command(name, short_help=summary)(function)

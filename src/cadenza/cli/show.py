@@ -16,6 +16,7 @@ from cadenza.cli.place import JsonOption, StoreOption, reading, store_flag
 from cadenza.cli.questions import Question, how_to_answer, open_questions
 from cadenza.cli.streams import clean, out, print_json, say
 from cadenza.cli.workers import living
+from cadenza.durable.events import Forked
 from cadenza.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ def facts(history: History, alive: set[str]) -> list[tuple[str, str]]:
         found.append(("id", row.business_id))
     if row.parent:
         found.append(("parent", f"{row.parent} at {row.parent_path}"))
+    forked = next((each for each in reversed(history.events) if isinstance(each, Forked)), None)
+    if forked is not None:
+        edited = f", with other outputs of {', '.join(forked.edited)}" if forked.edited else ""
+        found.append(("forked from", f"{forked.origin} before {forked.before or 'its end'} ({forked.how}){edited}"))
     if row.generation:
         found.append(("generation", f"{row.generation} (continued as new {row.generation} times)"))
     if row.priority:

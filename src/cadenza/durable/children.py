@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cadenza.durable import codec
 from cadenza.durable.events import ChildEnded
+from cadenza.durable.path import idempotency_key
+
+
+def child_run_id(parent: str, generation: int, path: str) -> str:
+    """The run id of the child that ``parent`` starts at ``path``: the same in every replay."""
+    return f"{parent}.{codec.fingerprint(idempotency_key(parent, generation, path), 'the path')[:8]}"
 
 
 class Children:
@@ -32,6 +39,11 @@ class Children:
         if ended is None:
             self._waiting.setdefault(run_id, []).append(path)
         return ended
+
+    def rename(self, old: str, new: str) -> None:
+        """Whoever waits for the child ``old`` waits for ``new`` instead."""
+        if old in self._waiting:
+            self._waiting[new] = self._waiting.pop(old)
 
     def end(self, event: ChildEnded) -> list[str]:
         """A child has ended: the paths that wait for it; none if a later generation has yet to ask."""

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, T
 
 from cadenza.durable import codec, commands, delivery
 from cadenza.durable.attributes import check_attribute
+from cadenza.durable.children import child_run_id
 from cadenza.durable.define import StepFunction, WorkflowFunction, as_step, find_workflow
 from cadenza.durable.events import Scalar
 from cadenza.durable.human import Answer, HumanTask
-from cadenza.durable.path import current_branch, idempotency_key, is_label
+from cadenza.durable.path import current_branch, is_label
 from cadenza.errors import ContinuedAsNew, DefinitionError, UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -47,8 +48,13 @@ class NoAgents:
 class ChildHandle(Generic[T]):
     """A child run that goes on beside its parent. ``run_id`` names it, also in a later generation (``ctx.child``)."""
 
-    def __init__(self, ctx: Context, run_id: str, future: OutcomeFuture) -> None:
-        self._ctx, self.run_id, self._future = ctx, run_id, future
+    def __init__(self, ctx: Context, future: OutcomeFuture) -> None:
+        self._ctx, self._future = ctx, future
+
+    @property
+    def run_id(self) -> str:
+        """The child's run id; a fork of the parent that starts the child anew has another one."""
+        return cast("commands.StartChild", self._future.command).run_id
 
     async def result(self) -> T:
         """Wait for the child. Raises ChildError if it failed or was cancelled."""
@@ -164,21 +170,20 @@ class Context:
     def start(self, workflow: WorkflowFunction[P, T], input: Any = None) -> ChildHandle[T]:
         """Start a child run that goes on beside this one, and after it."""
         future = self._start_child(workflow, input, awaited=False)
-        return ChildHandle(self, cast("commands.StartChild", future.command).run_id, future)
+        return ChildHandle(self, future)
 
     def child(self, run_id: str, type: Any = Any) -> ChildHandle[Any]:
         """The handle of a child that an earlier generation of this run has started."""
         path = current_branch.get().leaf("@child")
         future = self._machine.wait_child(commands.AwaitChild(path, run_id), delivery.child(type))
-        return ChildHandle(self, run_id, future)
+        return ChildHandle(self, future)
 
     def _start_child(self, workflow: Any, input: Any, *, awaited: bool) -> OutcomeFuture:
         machine = self._machine
         named = isinstance(workflow, str)
         child = find_workflow(workflow) if named else cast("WorkflowFunction[..., Any]", workflow)
         path = current_branch.get().leaf(f"@run:{child.label}")
-        key = idempotency_key(machine.run_id, machine.generation, path)
-        run_id = f"{machine.run_id}.{codec.fingerprint(key, 'the path')[:8]}"
+        run_id = child_run_id(machine.run_id, machine.generation, path)
         hashed = codec.fingerprint(input, f"the input of {child.label}")
         command = commands.StartChild(path, child.name, child.encode_input(input), hashed, run_id, awaited)
         return machine.wait_child(command, delivery.child(child.output_type))

@@ -14,7 +14,6 @@ Delivery = Callable[[Any, Any], None]
 
 _FITS: dict[type[Any], type[Any] | tuple[type[Any], ...]] = {
     events.TimerFired: commands.StartTimer,
-    events.MessageSent: commands.SendMessage,
     events.TaskOpened: commands.OpenTask,
     events.TaskAnswered: commands.OpenTask,
     events.MemoIntent: commands.RunStep,
@@ -37,7 +36,13 @@ def fits(command: commands.Opened, event: events.AnyEvent) -> bool:
     if isinstance(event, _NAMED):
         return isinstance(command, commands.RunStep) and command.step.name == event.name
     if isinstance(event, events.ChildStarted):
-        return isinstance(command, commands.StartChild) and command.run_id == event.run_id
+        if not isinstance(command, commands.StartChild) or command.run_id != event.run_id:
+            return False
+        return event.input_hash in ("", command.input_hash)
+    if isinstance(event, events.MessageSent):
+        if not isinstance(command, commands.SendMessage):
+            return False
+        return event.input_hash in ("", command.input_hash)
     return isinstance(command, _FITS.get(type(event), ()))
 
 
@@ -54,14 +59,14 @@ def describe(what: commands.Opened | events.AnyEvent) -> str:
             return "a timer"
         case commands.AwaitMessage(name=name) | events.MessageReceived(name=name):
             return f"message {name!r}"
-        case commands.SendMessage(to=to) | events.MessageSent(to=to):
-            return f"a message to {to}"
+        case commands.SendMessage(to=to, input_hash=given) | events.MessageSent(to=to, input_hash=given):
+            return f"a message to {to}" + (f" (value {given})" if given else "")
         case commands.OpenTask(task=task):
             return f"a person's answer to {task.title!r}"
         case events.TaskAnswered() | events.TaskOpened():
             return "a person's answer"
-        case commands.StartChild(name=name) | events.ChildStarted(workflow=name):
-            return f"child run {name}"
+        case commands.StartChild(name=name, input_hash=given) | events.ChildStarted(workflow=name, input_hash=given):
+            return f"child run {name}" + (f" (input {given})" if given else "")
         case commands.AwaitChild(run_id=run_id) | events.ChildEnded(run_id=run_id):
             return f"child run {run_id}"
         case _:
@@ -139,4 +144,5 @@ def _unfit(path: str, error: InputInvalid) -> Nondeterminism:
         f"a recorded outcome at {path} that fits its type",
         str(error),
         "The type of the result changed. Give new fields a default, or deploy the old code again.",
+        path,
     )

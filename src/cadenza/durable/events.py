@@ -64,6 +64,8 @@ class RunStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_
     parent: str = ""
     parent_path: str = ""
     carried: Carried | None = None
+    begun_as: str = ""
+    """Of a fork: the run whose journal this was, until ``Forked``."""
 
 
 # --- outcomes: delivered to workflow code -------------------------------------------------------------------------
@@ -105,6 +107,7 @@ class MessageSent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="mes
     to: str
     name: str
     failure: Failure | None = None
+    input_hash: str = ""
 
 
 class TaskAnswered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="task_answered"):
@@ -202,6 +205,7 @@ class ChildStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="ch
     path: str
     run_id: str
     workflow: str
+    input_hash: str = ""
 
 
 class CancelSent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="cancel_sent"):
@@ -225,6 +229,21 @@ class Parked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="parked")
 
     waiting: tuple[str, ...]
     wake_at: int = 0
+
+
+class Forked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="forked"):
+    """Everything before was copied from ``origin``; from here on the journal is that of ``run_id``.
+
+    ``through`` is the last event of ``origin`` up to which its order was copied, ``before`` the path whose outcome was
+    left out, ``edited`` are paths whose outcomes were given instead, and ``how`` is fork, retry or reset.
+    """
+
+    run_id: str
+    origin: str
+    through: int
+    before: str = ""
+    edited: tuple[str, ...] = ()
+    how: str = "fork"
 
 
 # --- terminal -----------------------------------------------------------------------------------------------------
@@ -275,6 +294,7 @@ Record = (
     | Patched
     | AttributesSet
     | Parked
+    | Forked
 )
 Terminal = RunCompleted | RunFailed | RunCancelled | RunContinued
 AnyEvent = RunStarted | Outcome | Record | Terminal
@@ -294,6 +314,7 @@ RECORDS = (
     Patched,
     AttributesSet,
     Parked,
+    Forked,
 )
 RECORD_TYPES = frozenset(RECORDS)
 BEGINNINGS = frozenset({StepIntent, AttemptFailed, OutcomeInDoubt, MemoIntent, TaskOpened, ChildStarted})

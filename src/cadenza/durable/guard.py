@@ -146,12 +146,13 @@ def line_behind(handle: Any) -> str:
     concerned = (getattr(callback, "__self__", None), *(getattr(handle, "_args", None) or ()))
     for each in concerned:
         if isinstance(each, asyncio.Task):
-            return _line_of_task(cast("asyncio.Task[Any]", each))
+            return line_of_task(cast("asyncio.Task[Any]", each))
     code = getattr(callback, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "an unknown line"
 
 
-def _line_of_task(task: asyncio.Task[Any]) -> str:
+def line_of_task(task: asyncio.Task[Any]) -> str:
+    """``file:line`` of the workflow code at which ``task`` waits."""
     waiting: Any = task.get_coro()
     begins: CodeType | None = getattr(waiting, "cr_code", None)
     line: str = getattr(task, "made_at", "")

@@ -20,7 +20,7 @@ from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any, Protocol, cast
 
-from cadenza.durable.guard import IN_A_STEP, DeterministicLoop, here, is_library, line_behind
+from cadenza.durable.guard import IN_A_STEP, DeterministicLoop, here, is_library, line_behind, line_of_task
 from cadenza.durable.path import current_branch
 from cadenza.errors import Evicted, SideEffect, Stalled, WorkflowBug
 
@@ -170,6 +170,13 @@ class DurableLoop(DeterministicLoop):
         for task in list(self._tasks.values()):
             if task is not kept:
                 task.cancel()
+
+    def line_in(self, branch: str) -> str:
+        """``file:line`` at which the task of a branch (``b1/``) waits, else the workflow itself; empty if it has
+        ended."""
+        named = {task.get_name(): task for task in self._tasks.values() if not task.done()}
+        task = named.get(branch) or named.get("root")
+        return line_of_task(task) if task is not None else ""
 
     def next_order(self) -> int:
         self._order += 1

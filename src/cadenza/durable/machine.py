@@ -27,9 +27,10 @@ from cadenza.durable.commands import Command, Ending, Finish, Opened, signature_
 from cadenza.durable.define import WorkflowFunction
 from cadenza.durable.delivery import Delivery, describe, fits
 from cadenza.durable.ending import check_ending, run_workflow
+from cadenza.durable.forking import leave_origin
 from cadenza.durable.guard import install
 from cadenza.durable.loop import DurableFuture, DurableLoop, unwind
-from cadenza.durable.path import Branch, current_branch
+from cadenza.durable.path import Branch, Seed, current_branch
 from cadenza.durable.undo import UndoStack
 from cadenza.durable.versioning import Patches
 from cadenza.errors import DefinitionError, Evicted, Nondeterminism
@@ -69,6 +70,7 @@ class Machine:
         self.trace = trace
         self.run_id = ""
         self.generation = 0
+        self.seed = Seed("", 0)
         self.open: dict[str, OutcomeFuture] = {}
         self.left: set[str] = set()
         self.waiters: dict[str, deque[OutcomeFuture]] = {}
@@ -112,6 +114,8 @@ class Machine:
         if kind in events.RECORD_TYPES:
             if kind in events.BEGINNINGS:
                 self._check_begun(event)
+            elif kind is events.Forked:
+                self._commands = leave_origin(self, event, self._commands)  # type: ignore[arg-type]  # kind says so
             return
         loop = self.loop
         loop.now_us = max(loop.now_us, event.at)
@@ -142,8 +146,9 @@ class Machine:
 
         install()
         assert self._root is None, "a machine is started once"
-        self.run_id, self.generation = event.run_id, event.generation
-        seed = int.from_bytes(hashlib.blake2b(event.run_id.encode(), digest_size=6).digest())
+        self.run_id, self.generation = event.begun_as or event.run_id, event.generation
+        self.seed = Seed(self.run_id, self.generation)
+        seed = int.from_bytes(hashlib.blake2b(self.run_id.encode(), digest_size=6).digest())
         self.loop = DurableLoop(self, seed << 12)
         self.loop.now_us = event.at
         carried = event.carried or events.Carried()
@@ -152,7 +157,7 @@ class Machine:
         self.undo.restore(carried.undo)
         self.children.restore(carried.children)
         variables = Variables()
-        variables.run(current_branch.set, Branch("", f"{event.run_id}:{event.generation}"))
+        variables.run(current_branch.set, Branch("", self.seed))
         self._root = self.loop.spawn(self._main(Context(self), event.input), variables, "root")
         if carried.cancel is not None:
             self.loop.run_ready()
@@ -248,7 +253,7 @@ class Machine:
         else:
             waiting = ", ".join(f"{describe(each.command)} at {at}" for at, each in list(self.open.items())[:5])
             found = f"waiting for {waiting or 'nothing'}"
-        return Nondeterminism(f"{describe(event)} at {path}", found)
+        return Nondeterminism(f"{describe(event)} at {path}", found, path=path)
 
     # --- out ------------------------------------------------------------------------------------------------------
 

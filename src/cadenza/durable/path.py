@@ -21,16 +21,29 @@ PATH = re.compile(r"(?:b[1-9]\d*/)*@?[A-Za-z_][A-Za-z0-9_.:\-]*#[1-9]\d*(?:~undo
 UNDO = "~undo"
 
 
+class Seed:
+    """What the randomness of all branches of a run is made of; a fork changes it where it leaves its origin."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, run_id: str, generation: int) -> None:
+        self.become(run_id, generation)
+
+    def become(self, run_id: str, generation: int) -> None:
+        self.text = f"{run_id}:{generation}"
+
+
 class Branch:
     """One task of workflow code: its prefix, and the counters from which paths are made."""
 
-    __slots__ = ("_counts", "_forks", "_random", "prefix", "seed")
+    __slots__ = ("_counts", "_drawn_from", "_forks", "_random", "prefix", "seed")
 
-    def __init__(self, prefix: str, seed: str) -> None:
+    def __init__(self, prefix: str, seed: Seed) -> None:
         self.prefix, self.seed = prefix, seed
         self._counts: dict[str, int] = {}
         self._forks = 0
         self._random: Random | None = None
+        self._drawn_from = ""
 
     def leaf(self, name: str) -> str:
         """The path of the next call of ``name`` here."""
@@ -46,8 +59,9 @@ class Branch:
     @property
     def random(self) -> Random:
         """Randomness of this branch: seeded by run, generation and branch, so that replay draws the same."""
-        if self._random is None:
-            self._random = Random(f"{self.seed}:{self.prefix}")
+        if self._random is None or self._drawn_from != self.seed.text:
+            self._drawn_from = self.seed.text
+            self._random = Random(f"{self._drawn_from}:{self.prefix}")
         return self._random
 
     @property

@@ -119,7 +119,9 @@ class Dispatcher:
             parent_path=command.path,
         )
         child = new_run(started, runner.row.priority)
-        event = events.ChildStarted(at=now, path=command.path, run_id=command.run_id, workflow=command.name)
+        event = events.ChildStarted(
+            at=now, path=command.path, run_id=command.run_id, workflow=command.name, input_hash=command.input_hash
+        )
         self._births[command.run_id] = runner.journal.record(event, child=child)
         runner.tell(command.path, "child", command.name, "started", command.run_id)
 
@@ -142,7 +144,12 @@ class Dispatcher:
             self.sending.discard(command.path)
             failure = None if error is None else Failure.of(error)
             event = events.MessageSent(
-                at=runner.now(), path=command.path, to=command.to, name=command.name, failure=failure
+                at=runner.now(),
+                path=command.path,
+                to=command.to,
+                name=command.name,
+                failure=failure,
+                input_hash=command.input_hash,
             )
             runner.env.nudge()
             runner.outcome(event)

@@ -78,12 +78,12 @@ class MemoryStore(Tables):
             if new.on_conflict == "reject":
                 raise DuplicateRun(new.business_id, row.run_id, row.shown_status)
             if not row.ended:
-                self._deliver(row, store.Posting(row.run_id, CancelRequested(at=0, reason="replaced")), new.started.at)
+                self._deliver(row, store.Posting(row.run_id, CancelRequested(at=0, reason="replaced")), new.created_at)
             self._rows[row.no] = replace(self._rows[row.no], business_id="")
         return self._insert(new), True
 
     def _insert(self, new: store.NewRun) -> RunRow:
-        at, no = new.started.at, self._last_no + 1
+        at, no = new.created_at, self._last_no + 1
         self._last_no = no
         row = RunRow(
             no=no,
@@ -91,6 +91,7 @@ class MemoryStore(Tables):
             workflow=new.started.workflow,
             status="running" if new.owner else "ready",
             business_id=new.business_id,
+            generation=new.started.generation,
             epoch=1 if new.owner else 0,
             owner=new.owner,
             ready_at=at,
@@ -105,8 +106,9 @@ class MemoryStore(Tables):
         self._numbers[row.run_id] = no
         if new.business_id:
             self._business[new.business_id] = no
-        self._journals[no] = [new.started]
+        self._journals[no] = [new.started, *new.history]
         self._inboxes[no] = []
+        self._set_attributes(no, store.attributes_of(new.history))
         return row
 
     def _append(self, operation: store.Append) -> None:

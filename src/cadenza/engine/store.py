@@ -107,7 +107,7 @@ class Operation(msgspec.Struct, Generic[R], frozen=True):
 
 
 class NewRun(msgspec.Struct, frozen=True):
-    """A run to be created, with its first event."""
+    """A run to be created, with its first event; ``history`` is what a fork has copied, and follows it."""
 
     started: RunStarted
     business_id: str = ""
@@ -116,6 +116,12 @@ class NewRun(msgspec.Struct, frozen=True):
     concurrency_key: str = ""
     concurrency: int = 0
     owner: str = ""
+    history: tuple[AnyEvent, ...] = ()
+
+    @property
+    def created_at(self) -> int:
+        """When its last event was: the first is that of the origin, for a fork."""
+        return self.history[-1].at if self.history else self.started.at
 
 
 class Create(Operation[tuple[RunRow, bool]], frozen=True):

@@ -72,37 +72,39 @@ class Operations:
             if new.on_conflict == "reject":
                 raise DuplicateRun(new.business_id, row.run_id, row.shown_status)
             if not row.ended:
-                self._deliver(row, store.Posting(row.run_id, CancelRequested(at=0, reason="replaced")), new.started.at)
+                self._deliver(row, store.Posting(row.run_id, CancelRequested(at=0, reason="replaced")), new.created_at)
             self._execute(self._sql["forget_business_id"], (row.no,))
         return self._insert(new), True
 
     def _insert(self, new: store.NewRun) -> RunRow:
-        started = new.started
+        started, at = new.started, new.created_at
         status, epoch = ("running", 1) if new.owner else ("ready", 0)
         self._execute(
             self._sql["insert_run"],
             (
-                *(started.run_id, started.workflow, status, new.business_id, epoch, new.owner, started.at),
-                *(new.priority, new.concurrency_key, new.concurrency, started.parent, started.parent_path, started.at),
+                *(started.run_id, started.workflow, status, new.business_id, started.generation, epoch, new.owner, at),
+                *(new.priority, new.concurrency_key, new.concurrency, started.parent, started.parent_path, at),
             ),
         )
         no = self._connection.last_insert_rowid()
-        self._write(no, 1, (started,))
+        self._write(no, 1, (started, *new.history))
+        self._set_attributes(no, store.attributes_of(new.history))
         return RunRow(
             no=no,
             run_id=started.run_id,
             workflow=started.workflow,
             status=status,
             business_id=new.business_id,
+            generation=started.generation,
             epoch=epoch,
             owner=new.owner,
-            ready_at=started.at,
+            ready_at=at,
             priority=new.priority,
             concurrency_key=new.concurrency_key,
             concurrency=new.concurrency,
             parent=started.parent,
             parent_path=started.parent_path,
-            created_at=started.at,
+            created_at=at,
         )
 
     def _append(self, operation: store.Append) -> None:

@@ -6,9 +6,9 @@ concurrency_key, concurrency, parent, parent_path, created_at, ended_at, detail
 1 + max(coalesce((SELECT max(no) FROM run), 0), coalesce((SELECT max(no) FROM purged), 0))
 
 -- name: insert_run
-INSERT INTO run (no, run_id, workflow, status, business_id, epoch, owner, ready_at, priority, concurrency_key,
-                 concurrency, parent, parent_path, created_at)
-VALUES ({next_no}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO run (no, run_id, workflow, status, business_id, generation, epoch, owner, ready_at, priority,
+                 concurrency_key, concurrency, parent, parent_path, created_at)
+VALUES ({next_no}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: run_by_id
 SELECT {run_columns} FROM run WHERE run_id = ?

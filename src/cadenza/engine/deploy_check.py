@@ -1,0 +1,144 @@
+"""What a deploy would do to the runs that wait: each is replayed on the code of this process, and nothing is written.
+
+A verdict is what the engine would do when the run is next taken up:
+
+    goes_on     the journal fits the code
+    blocks      the engine would refuse to go on (Nondeterminism and its like), and the run would wait for other code
+    fails       the code comes to an error at once, which would fail the run and undo what it has done
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from cadenza.durable import commands, events
+from cadenza.durable.define import find_workflow
+from cadenza.durable.machine import Machine
+from cadenza.engine.mending import how_to_mend
+from cadenza.engine.store import Filter, RunRow, Store
+from cadenza.errors import CadenzaError, Nondeterminism, UnknownName
+
+OPEN = ("pending", "ready", "running", "waiting", "blocked")
+RUNS_MAX = 10_000_000
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What would become of one run.
+
+    Attributes:
+        path: the place in the run where journal and code part; empty if it is not known.
+        expected: what the journal holds there. ``found`` is what the code does.
+        where: ``file:line`` of the workflow code that waited when they parted; empty if it is not known.
+        problem: the whole message. ``mend`` is what to do about it.
+        note: of a run that goes on: what it would do otherwise than before.
+    """
+
+    run_id: str
+    workflow: str
+    status: str
+    outcome: Literal["goes_on", "blocks", "fails"]
+    path: str = ""
+    expected: str = ""
+    found: str = ""
+    where: str = ""
+    problem: str = ""
+    mend: str = ""
+    note: str = ""
+
+
+def open_runs(store: Store) -> list[RunRow]:
+    """Every run that has not ended, oldest first."""
+    return store.runs(Filter(OPEN, limit=RUNS_MAX))[::-1]
+
+
+def check_runs(store: Store, rows: list[RunRow], problems: Mapping[str, str] | None = None) -> Iterator[Verdict]:
+    """A verdict for each run. ``problems`` says of workflows by name why their code could not be loaded."""
+    for row in rows:
+        problem = (problems or {}).get(row.workflow, "")
+        if problem:
+            yield _blocks(row, problem, mend=f"put the workflow back under its name, {row.workflow}")
+        else:
+            yield check_run(store, row)
+
+
+def check_run(store: Store, row: RunRow) -> Verdict:
+    """The verdict on one run. Raises StoreUnavailable."""
+    try:
+        workflow = find_workflow(row.workflow)
+    except UnknownName as error:
+        return _blocks(row, str(error), mend=f"put the workflow back under its name, {row.workflow}")
+    try:
+        journal = store.events(row.no, row.first_seq)
+    except CadenzaError as error:
+        return _blocks(row, str(error))
+    machine = Machine(workflow)
+    try:
+        machine.replay(journal)
+        ending = next((each.ending for each in machine.take_commands() if isinstance(each, commands.Finish)), None)
+        if isinstance(ending, commands.Blocked):
+            return _blocked_by(row, machine, journal, ending.error)
+        if isinstance(ending, commands.Failed):
+            problem = f"the workflow comes to {ending.failure}"
+            return _of(row, "fails", where=_raised_at(ending), problem=problem, mend="mend the workflow's code")
+        return _of(row, "goes_on", note=_otherwise(machine, journal[-1], ending))
+    except Exception as error:
+        return _blocked_by(row, machine, journal, error)
+    finally:
+        machine.evict()
+
+
+def _of(row: RunRow, outcome: Literal["goes_on", "blocks", "fails"], **fields: str) -> Verdict:
+    return Verdict(row.run_id, row.workflow, row.shown_status, outcome, **fields)
+
+
+def _blocks(row: RunRow, problem: str, **fields: str) -> Verdict:
+    return _of(row, "blocks", problem=problem, **fields)
+
+
+def _blocked_by(row: RunRow, machine: Machine, journal: list[events.AnyEvent], error: Exception) -> Verdict:
+    if not isinstance(error, Nondeterminism):
+        return _blocks(row, str(error) or type(error).__name__, where=getattr(error, "where", ""))
+    branch = error.path.rpartition("/")[0]
+    fn: Any = machine.workflow.fn
+    begins = f"{fn.__code__.co_filename}:{fn.__code__.co_firstlineno}"
+    return _blocks(
+        row,
+        str(error),
+        path=error.path,
+        expected=error.expected,
+        found=error.found,
+        where=machine.loop.line_in(f"{branch}/" if branch else "") or begins,
+        mend=how_to_mend(machine, journal, error),
+    )
+
+
+def _raised_at(ending: commands.Failed) -> str:
+    """``file:line`` of the last frame of the failure's traceback."""
+    lines = [line for line in ending.failure.trace.splitlines() if line.startswith('  File "')]
+    if not lines:
+        return ""
+    _, file, rest = lines[-1].split('"', 2)
+    return f"{file}:{rest.removeprefix(', line ').partition(',')[0]}"
+
+
+def _otherwise(machine: Machine, last: events.AnyEvent, ending: commands.Ending | None) -> str:
+    """What a run that fits would do otherwise than it does now."""
+    if not isinstance(last, events.Parked):
+        return ""
+    if ending is not None:
+        return f"it would not wait any more: {type(ending).__name__.lower()}"
+    before, now = list(last.waiting), machine.waiting_for()
+    gone, new = [each for each in before if each not in now], [each for each in now if each not in before]
+    notes: list[str] = []
+    if gone:
+        notes.append(f"it would no longer wait for {', '.join(gone[:3])}")
+    if new:
+        notes.append(f"it would go on to {', '.join(new[:3])}")
+    due = [each.command.fire_at for each in machine.open.values() if isinstance(each.command, commands.StartTimer)]
+    if not notes and last.wake_at and due and min(due) != last.wake_at:
+        hours = (min(due) - last.wake_at) / 3_600_000_000
+        notes.append(f"its timer would fire {abs(hours):.2f} hours {'later' if hours > 0 else 'earlier'}")
+    return "; ".join(notes)
