@@ -27,6 +27,7 @@
     └── StoreError                 the database
         ├── Fenced                 another owner has the run
         ├── StoreUnavailable       disk full, read-only, locked: try again
+        │   └── KeyMissing         encrypted with a key that is not given
         ├── StoreCorrupt           the file is damaged
         └── StoreVersion           written by a newer Cadenza, or not by Cadenza
 
@@ -162,10 +163,7 @@ class ImportRefused(UsageError):
 
     def __init__(self, where: str, problem: str, hint: str = "") -> None:
         self.where, self.problem, self.hint = where, problem, hint
-        super().__init__(where, problem, hint)
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.problem}. Nothing was imported. {self.hint}".rstrip()
+        super().__init__(f"{where}: {problem}. Nothing was imported. {hint}".rstrip())
 
 
 class WorkflowBug(CadenzaError):
@@ -362,6 +360,10 @@ class StoreUnavailable(StoreError):
         return f"{self.where}: {self.problem}. Nothing that was accepted is lost. {self.hint}"
 
 
+class KeyMissing(StoreUnavailable):
+    """The file is encrypted with a key that is not given."""
+
+
 class StoreCorrupt(StoreError):
     """The file is damaged, or no database at all."""
 
@@ -382,10 +384,7 @@ class StoreVersion(StoreError):
 
     def __init__(self, where: str, problem: str) -> None:
         self.where, self.problem = where, problem
-        super().__init__(where, problem)
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.problem}"
+        super().__init__(f"{where}: {problem}")
 
 
 class Evicted(BaseException):

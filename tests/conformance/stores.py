@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from cadenza.durable.events import AnyEvent, MessageReceived, Outcome, RunStarted, StepCompleted
 from cadenza.engine.memory import MemoryStore
+from cadenza.engine.sqlite.sealing import Key, KeyRing
 from cadenza.engine.sqlite.store import SQLiteStore
 from cadenza.engine.store import (
     Append,
@@ -173,7 +174,8 @@ class Stores:
         if self.kind == "memory":
             client = Client(self._memory, inline=True, lock=self._lock)
         else:
-            client = Client(SQLiteStore(self.path), inline=self.kind == "sqlite, inline")
+            keys = KEYS if self.kind == "sqlite, sealed" else None
+            client = Client(SQLiteStore(self.path, keys), inline=self.kind == "sqlite, inline")
         self._open.append(client)
         return client
 
@@ -187,7 +189,8 @@ class Stores:
         self._open.clear()
 
 
-KINDS = ("memory", "sqlite", "sqlite, inline")
+KINDS = ("memory", "sqlite", "sqlite, inline", "sqlite, sealed")
+KEYS = KeyRing([Key("test", bytes(range(32)))])
 
 
 @contextmanager

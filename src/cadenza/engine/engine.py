@@ -87,7 +87,7 @@ class Engine:
         """An engine on a SQLite file (created if missing), or on memory (``":memory:"``).
 
         Raises:
-            StoreUnavailable, StoreCorrupt, StoreVersion: the file cannot be used.
+            StoreUnavailable, StoreCorrupt, StoreVersion, KeyMissing: the file cannot be used.
         """
         if str(location) == ":memory:":
             return cls(MemoryStore(), options)

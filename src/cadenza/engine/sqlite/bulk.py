@@ -15,6 +15,7 @@ import msgspec
 
 from cadenza.durable.events import encode_event, payload_bytes
 from cadenza.engine.sqlite.database import Connection
+from cadenza.engine.sqlite.payloads import Payloads, event_at
 from cadenza.engine.sqlite.sql import queries
 from cadenza.engine.store import (
     BLOB_BYTES_MIN,
@@ -40,7 +41,8 @@ class BulkAppends:
     """Carries out what it can of a batch, inside of the writer's transaction, in any order: none of it is
     acknowledged yet."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, payloads: Payloads) -> None:
+        self._keys = payloads.keys
         self._execute: Any = connection.execute
         self._sql = queries()
         self._insert = "INSERT INTO journal (id, event) VALUES "
@@ -61,7 +63,10 @@ class BulkAppends:
                 continue  # refused: with the proper words, by Operations
             done.add(index)
             first = (append.no << SEQ_BITS | head) + 1
-            rows.extend(enumerate(encoded, first))
+            if self._keys is None:
+                rows.extend(enumerate(encoded, first))
+            else:
+                rows.extend((id, self._keys.seal(raw, event_at(id))) for id, raw in enumerate(encoded, first))
         self._write(rows)
         return done
 

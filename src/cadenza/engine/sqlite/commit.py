@@ -25,6 +25,8 @@ from cadenza.engine.failpoint import failpoint
 from cadenza.engine.sqlite.bulk import APPENDS_MIN, BulkAppends
 from cadenza.engine.sqlite.database import CHECKPOINT_PAGES, close, connect, errors_of, explain, lengthen_log, patient
 from cadenza.engine.sqlite.operations import Operations
+from cadenza.engine.sqlite.payloads import Payloads
+from cadenza.engine.sqlite.sealing import KeyRing, check_keys
 from cadenza.engine.sqlite.turnstile import Turnstile
 from cadenza.engine.store import Done, Operation
 from cadenza.errors import CadenzaError, StoreError
@@ -49,14 +51,21 @@ class Spoilt(Exception):
 class Writer:
     """The one connection of this process that writes to the file. ``_mutex`` is held by the thread that uses it."""
 
-    def __init__(self, path: Path, locks: Path) -> None:
+    def __init__(self, path: Path, locks: Path, keys: KeyRing | None) -> None:
         self._path = path
         self._connection = connect(path, writer=True)
+        try:
+            with errors_of(path):
+                check_keys(self._connection, str(path), keys)
+        except BaseException:
+            close(self._connection)
+            raise
         self._connection.set_wal_hook(self._after_commit)
         self._patience = patient()
         self._connection.set_busy_handler(self._wait)
-        self._operations = Operations(self._connection)
-        self._bulk = BulkAppends(self._connection)
+        payloads = Payloads(str(path), keys)
+        self._operations = Operations(self._connection, payloads)
+        self._bulk = BulkAppends(self._connection, payloads)
         with errors_of(path):
             self._turnstile = Turnstile(locks)
         self._mutex = threading.Lock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -16,12 +15,12 @@ from cadenza.durable.events import (
     ChildEnded,
     RunCancelled,
     Scalar,
-    encode_event,
 )
 from cadenza.engine import store
 from cadenza.engine.failpoint import failpoint
 from cadenza.engine.sqlite.database import Connection
 from cadenza.engine.sqlite.listing import as_value
+from cadenza.engine.sqlite.payloads import Payloads
 from cadenza.engine.sqlite.purging import Purging
 from cadenza.engine.sqlite.sql import queries
 from cadenza.engine.store import ANY_HEAD, BLOB_BYTES_MIN, ENDED, INBOX_MAX, SEQ_BITS, SEQ_MASK, RunRow
@@ -39,7 +38,8 @@ def _insert_events(rows: int) -> str:
 class Operations:
     """Carries out operations on a connection that is inside of a transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, payloads: Payloads) -> None:
+        self._payloads = payloads
         self._execute: Callable[..., Any] = connection.cursor().execute
         self._connection = connection
         self._sql = queries()
@@ -132,7 +132,7 @@ class Operations:
         for posting in operation.postings:
             self._post_quietly(posting, now)
         for task in operation.tasks_opened:
-            self._execute(self._sql["open_task"], (no, task.path, task.generation, task.task, task.asked_at))
+            self._open_task(no, task)
         for path in operation.tasks_closed:
             self._execute(self._sql["close_task"], (no, path))
         self._set_attributes(no, operation.attributes)
@@ -148,13 +148,17 @@ class Operations:
             if field is not None:
                 payload: bytes = getattr(event, field)
                 if len(payload) > BLOB_BYTES_MIN:
-                    digest = hashlib.sha256(payload).digest()
-                    self._execute(self._sql["insert_blob"], (digest, payload))
+                    digest, body = self._payloads.blob(payload)
+                    self._execute(self._sql["insert_blob"], (digest, body))
                     event = msgspec.structs.replace(event, **{field: b""})
-            bindings += (id, encode_event(event), digest)
+            bindings += (id, self._payloads.event(id, event), digest)
         for start in range(0, len(bindings), 3 * ROWS):
             chunk = bindings[start : start + 3 * ROWS]
             self._execute(_insert_events(len(chunk) // 3), chunk)
+
+    def _open_task(self, no: int, task: store.OpenTaskRow) -> None:
+        body = self._payloads.task(no, task.path, task.task)
+        self._execute(self._sql["open_task"], (no, task.path, task.generation, body, task.asked_at))
 
     def _set_attributes(self, no: int, several: Sequence[tuple[str, Scalar | None]]) -> None:
         for name, value in several:
@@ -168,10 +172,11 @@ class Operations:
         status = change.status
         if status == "waiting" and ((change.wake_at and change.wake_at <= now) or self._first("has_unread", no)[0]):
             status = "ready"
+        detail = self._payloads.detail(row.run_id, change.detail)
         self._execute(
             self._sql["change_run"],
             (
-                *(status, "" if change.release else row.owner, now, change.wake_at, change.detail, change.ended_at),
+                *(status, "" if change.release else row.owner, now, change.wake_at, detail, change.ended_at),
                 row.generation if change.generation is None else change.generation,
                 row.first_seq if change.first_seq is None else change.first_seq,
                 no,
@@ -186,17 +191,17 @@ class Operations:
             if here is not None:
                 raise store.taken(row, here)
         for copy in operation.copies:
-            self._execute(
-                self._sql["insert_copy"], msgspec.structs.astuple(msgspec.structs.replace(copy.row, owner=""))[1:]
-            )
+            row = msgspec.structs.replace(copy.row, owner="")
+            *others, detail = msgspec.structs.astuple(row)[1:]
+            self._execute(self._sql["insert_copy"], (*others, self._payloads.detail(row.run_id, detail)))
             no = self._connection.last_insert_rowid()
             self._write(no, 1, copy.events)
             self._set_attributes(no, store.attributes_of(copy.events))
             for mail in copy.mail:
-                event = None if mail.event is None else encode_event(mail.event)
+                event = None if mail.event is None else self._payloads.letter(no, mail.event)
                 self._execute(self._sql["insert_letter"], (no, mail.key or None, mail.generation, event))
             for task in copy.tasks:
-                self._execute(self._sql["open_task"], (no, task.path, task.generation, task.task, task.asked_at))
+                self._open_task(no, task)
 
     # --- letters --------------------------------------------------------------------------------------------------
 
@@ -222,7 +227,7 @@ class Operations:
             if self._first("known_letter", row.no, posting.key):
                 return
             raise InboxFull(row.run_id, INBOX_MAX)
-        event = encode_event(posting.event)
+        event = self._payloads.letter(row.no, posting.event)
         self._execute(self._sql["insert_letter"], (row.no, posting.key or None, posting.generation, event))
         if row.status == "waiting" and self._connection.changes():
             self._execute(self._sql["wake"], (now, row.no))
@@ -252,14 +257,14 @@ class Operations:
                 admitted[key] = admitted.get(key, 0) + 1
             chosen.append(no)
         ready.close(True)
-        taken = [RunRow(*self._first("take", operation.owner, no)) for no in chosen]
+        taken = [self._payloads.read_run(self._first("take", operation.owner, no)) for no in chosen]
         if taken:
             failpoint("in_claim")
         return taken
 
     def _reclaim(self, operation: store.Reclaim) -> RunRow | None:
         found = self._first("reclaim", operation.no, operation.owner)
-        return None if found is None else RunRow(*found)
+        return None if found is None else self._payloads.read_run(found)
 
     def _renew(self, operation: store.Renew) -> None:
         owner = operation.owner
@@ -299,12 +304,12 @@ class Operations:
         return rows[0] if rows else None
 
     def _row(self, no: int) -> RunRow:
-        return RunRow(*self._first("run_by_no", no))
+        return self._payloads.read_run(self._first("run_by_no", no))
 
     def _find(self, run_id: str) -> RunRow | None:
         found = self._first("run_by_id", run_id)
-        return None if found is None else RunRow(*found)
+        return None if found is None else self._payloads.read_run(found)
 
     def _business(self, business_id: str) -> RunRow | None:
         found = self._first("run_by_business_id", business_id)
-        return None if found is None else RunRow(*found)
+        return None if found is None else self._payloads.read_run(found)

@@ -216,7 +216,7 @@ DELETE FROM task WHERE run_no = ? AND path = ?
 DELETE FROM task WHERE run_no = ?
 
 -- name: tasks
-SELECT run.run_id, task.path, task.task, task.asked_at, task.generation FROM task JOIN run ON run.no = task.run_no
+SELECT task.run_no, run.run_id, task.path, task.task, task.asked_at, task.generation FROM task JOIN run ON run.no = task.run_no
 WHERE ?1 IN ('', run.run_id) ORDER BY task.asked_at, task.run_no, task.path
 
 -- name: version
@@ -238,3 +238,40 @@ SELECT event, coalesce(key, ''), generation FROM inbox WHERE run_no = ? ORDER BY
 
 -- name: all_children
 SELECT {run_columns} FROM run WHERE parent = ? AND parent <> '' ORDER BY no
+
+-- name: stale_events
+SELECT id, event, id FROM journal WHERE id > ? AND substr(event, 1, {head}) <> ? ORDER BY id LIMIT ?
+
+-- name: reseal_events
+UPDATE journal SET event = ? WHERE id = ?
+
+-- name: stale_letters
+SELECT id, event, run_no FROM inbox
+WHERE id > ? AND event IS NOT NULL AND substr(event, 1, {head}) <> ? ORDER BY id LIMIT ?
+
+-- name: reseal_letters
+UPDATE inbox SET event = ? WHERE id = ?
+
+-- name: stale_tasks
+SELECT rowid, task, run_no, path FROM task WHERE rowid > ? AND substr(task, 1, {head}) <> ? ORDER BY rowid LIMIT ?
+
+-- name: reseal_tasks
+UPDATE task SET task = ? WHERE rowid = ?
+
+-- name: stale_details
+SELECT no, detail, run_id FROM run WHERE no > ? AND detail <> '' AND substr(detail, 1, {head}) <> ? ORDER BY no LIMIT ?
+
+-- name: reseal_details
+UPDATE run SET detail = ? WHERE no = ?
+
+-- name: stale_payloads
+SELECT hash, body FROM blob WHERE substr(body, 1, {head}) <> ? LIMIT 20
+
+-- name: refer_to_blob
+UPDATE journal SET blob = ? WHERE blob = ?
+
+-- name: drop_blob
+DELETE FROM blob WHERE hash = ?
+
+-- name: retire_keys
+DELETE FROM sealing WHERE head <> ? RETURNING name

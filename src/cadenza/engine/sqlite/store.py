@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from cadenza.durable.events import PAYLOAD_FIELDS, AnyEvent, Scalar, decode_event
+from cadenza.durable.events import AnyEvent, Scalar
 from cadenza.engine import store
 from cadenza.engine.sqlite.commit import Writer
 from cadenza.engine.sqlite.database import close, connect, errors_of
 from cadenza.engine.sqlite.listing import from_value, listing
+from cadenza.engine.sqlite.payloads import Payloads
+from cadenza.engine.sqlite.sealing import KeyRing
 from cadenza.engine.sqlite.sql import queries
-from cadenza.engine.store import SEQ_BITS, SEQ_MASK, Filter, Letter, OpenTaskRow, OwnerRow, RunRow, no_such_run
+from cadenza.engine.store import SEQ_BITS, Filter, Letter, OpenTaskRow, OwnerRow, RunRow, no_such_run
 from cadenza.errors import StoreCorrupt, UnknownName
 
 
@@ -26,16 +27,20 @@ class SQLiteStore:
 
     Args:
         path: the database file; created if it does not exist. ``<path>-locks/`` beside it holds lock files.
+        keys: encrypt payloads; by default, the keys in the environment, if there are any.
 
     Raises:
-        StoreUnavailable, StoreCorrupt, StoreVersion: see errors.py.
+        StoreUnavailable, StoreCorrupt, StoreVersion, KeyMissing: see errors.py.
+        UsageError: the keys in the environment cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, keys: KeyRing | None = None) -> None:
         self.path = Path(path)
         self.location = str(self.path)
         self.locks = Path(f"{self.path}-locks")
-        self._writer = Writer(self.path, self.locks)
+        keys = keys or KeyRing.from_environment()
+        self._writer = Writer(self.path, self.locks, keys)
+        self._payloads = Payloads(self.location, keys)
         self._reader = connect(self.path, writer=False)
         self._sql = queries()
 
@@ -58,7 +63,7 @@ class SQLiteStore:
         rows = self._all("load_events", (first, (no + 1) << SEQ_BITS))
         if rows and rows[-1][0] != first + len(rows) - 1:
             raise StoreCorrupt(self.location, f"the journal of run number {no} has a gap")
-        return [self._event(*row) for row in rows]
+        return [self._payloads.read_event(*row) for row in rows]
 
     def last_event(self, no: int) -> AnyEvent:
         rows = self._all("last_event", (no << SEQ_BITS, (no + 1) << SEQ_BITS))
@@ -66,37 +71,20 @@ class SQLiteStore:
             raise no_such_run(no)
         if not rows:
             raise StoreCorrupt(self.location, f"the journal of run number {no} is empty")
-        return self._event(*rows[0])
-
-    def _event(self, id: int, raw: bytes, digest: bytes | None, body: bytes | None) -> AnyEvent:
-        where = f"event {id & SEQ_MASK} of run number {id >> SEQ_BITS}"
-        event = self._decoded(where, raw)
-        if digest is None:
-            return event
-        if body is None or hashlib.sha256(body).digest() != digest:
-            raise StoreCorrupt(self.location, f"the payload of {where} is not what was written")
-        return msgspec.structs.replace(event, **{PAYLOAD_FIELDS[type(event)]: body})
-
-    def _decoded(self, where: str, raw: bytes) -> AnyEvent:
-        try:
-            return decode_event(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
-            raise StoreCorrupt(self.location, f"{where} cannot be read ({error})") from error
+        return self._payloads.read_event(*rows[0])
 
     def letters(self, no: int) -> list[Letter]:
-        return [
-            Letter(id, self._decoded(f"letter {id} to run number {no}", raw), generation)  # type: ignore[arg-type]  # only outcomes are posted
-            for id, raw, generation in self._all("unread_letters", (no,))
-        ]
+        rows = self._all("unread_letters", (no,))
+        return [Letter(id, self._payloads.read_letter(no, raw), generation) for id, raw, generation in rows]
 
     def run(self, run_id: str) -> RunRow | None:
         rows = self._all("run_by_id", (run_id,)) or self._all("run_by_business_id", (run_id,))
-        return RunRow(*rows[0]) if rows else None
+        return self._payloads.read_run(rows[0]) if rows else None
 
     def runs(self, filter: Filter) -> list[RunRow]:
         statement, bindings = listing(filter)
         with errors_of(self.path):
-            return [RunRow(*row) for row in self._reader.execute(statement, bindings).fetchall()]
+            return [self._payloads.read_run(row) for row in self._reader.execute(statement, bindings).fetchall()]
 
     def attributes(self, numbers: Sequence[int]) -> dict[int, dict[str, Scalar]]:
         found: dict[int, dict[str, Scalar]] = {}
@@ -113,20 +101,23 @@ class SQLiteStore:
                 raise UnknownName("run", run_id)
             rows = [row]
             for parent in rows:  # grows while it is read
-                rows += [RunRow(*each) for each in self._all("all_children", (parent.run_id,))]
+                rows += [self._payloads.read_run(each) for each in self._all("all_children", (parent.run_id,))]
             return [self._copy(each) for each in rows]
         finally:
             self._reader.execute("COMMIT")
 
     def _copy(self, row: RunRow) -> store.RunCopy:
         mail = [
-            store.Mail(raw and self._decoded(f"a letter to run {row.run_id}", raw), key, generation)  # type: ignore[arg-type]  # only outcomes are posted
+            store.Mail(raw and self._payloads.read_letter(row.no, raw), key, generation)
             for raw, key, generation in self._all("all_mail", (row.no,))
         ]
         return store.RunCopy(row, tuple(self.events(row.no)), tuple(mail), tuple(self.tasks(row.run_id)))
 
     def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
-        return [OpenTaskRow(*row) for row in self._all("tasks", (run_id,))]
+        rows = self._all("tasks", (run_id,))
+        return [
+            OpenTaskRow(id, path, self._payloads.read_task(no, path, raw), *rest) for no, id, path, raw, *rest in rows
+        ]
 
     def mail(self, owner: str) -> list[int]:
         return [no for (no,) in self._all("mail", (owner,))]
