@@ -5,6 +5,7 @@ from cadenza import Context, step, workflow, run
 
 from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card, Skill
+from cadenza.agents.conversation import Conversation
 from cadenza.agents.credential import ApiKey, Basic, Bearer
 from cadenza.agents.function import FunctionAgent, agent
 from cadenza.agents.http import HttpAgent
@@ -57,6 +58,7 @@ __all__ = [
     "ChildHandle",
     "CompensationError",
     "Context",
+    "Conversation",
     "Done",
     "DuplicateRun",
     "Engine",

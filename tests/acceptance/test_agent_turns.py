@@ -16,7 +16,8 @@ from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
-from cadenza import Agent, Answer, Context, Engine, EngineOptions, Live, RunFailed, step, tool, workflow
+from cadenza import Agent, Answer, Context, Conversation, Engine, EngineOptions, Live, RunFailed, step, tool, workflow
+from cadenza.agents import agent as registry
 from cadenza.agents.agent import agents
 from cadenza.agents.tools import Tool
 from cadenza.agents.usage import Usage, price_of
@@ -24,7 +25,7 @@ from cadenza.cli.history import read_history
 from cadenza.cli.history_json import history_json
 from cadenza.cli.show import facts
 from cadenza.durable import codec, events
-from cadenza.durable.define import WorkflowFunction
+from cadenza.durable.define import WorkflowFunction, steps
 from cadenza.engine.store import RunRow
 from cadenza.errors import InputInvalid
 
@@ -60,11 +61,12 @@ def calls(*wanted: tuple[str, dict[str, Any]]) -> ModelResponse:
 @pytest.fixture(autouse=True)
 def nobody_else() -> Iterator[None]:
     """Every test defines its own agents, under names that another may use."""
-    from cadenza.agents import agent as registry
-
+    tables: list[dict[str, Any]] = [agents, registry._defined, steps]
+    before = [dict(each) for each in tables]
     yield
-    agents.clear()
-    registry._defined.clear()
+    for table, kept in zip(tables, before, strict=True):
+        table.clear()
+        table.update(kept)
 
 
 @workflow
@@ -264,6 +266,32 @@ def test_several_calls_of_one_answer_are_asked_side_by_side() -> None:
 
     assert asyncio.run(main()) == "done"
     assert bank.paid == [2]
+
+
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_remembered_and_each_outcome_holds_what_was_new() -> None:
+    bank = Bank()
+    model = scripted(says("hello ann"), calls(("pay", {"amount": 1})), says("paid"), says("ann"))
+    writer = Agent("writer", model=model, tools=[bank.pay])
+
+    @workflow
+    async def flow(ctx: Context, text: str) -> list[str]:
+        talk = Conversation(ctx, writer)
+        answers = [await talk.say(each) for each in ("i am ann", "pay 1", "who am i?")]
+        assert len(talk.messages) == 8
+        return answers
+
+    async def main() -> list[int]:
+        async with running(flow) as (engine, handle):
+            row, _ = await question(engine)
+            await engine.answer(row.run_id, row.path, Answer(approved=True))
+            assert await asyncio.wait_for(handle.result(), PATIENCE_S) == ["hello ann", "paid", "ann"]
+            return [len(each["paused"]["messages"]) for each in turns_of(engine, handle)]
+
+    assert asyncio.run(main()) == [2, 2, 2, 2]
+    assert [len(each) for each in model.asked] == [1, 3, 5, 7]  # type: ignore[attr-defined]
 
 
 # --- sub-agents -------------------------------------------------------------------------------------------------------

@@ -146,10 +146,13 @@ class Agent(Generic[T]):
             input if isinstance(input, str) else codec.encode(input, self.input, f"the input of {self.name}").decode()
         )
 
+    def given(self, input: Any) -> Any:
+        """A validated copy of an input. Raises InputInvalid."""
+        return codec.coerce(input, self.input, f"the input of {self.name}")
+
     def invoke(self, ctx: Context, input: Any) -> Awaitable[T]:
         """See ``AnyAgent``. Raises InputInvalid at once if the input does not fit."""
-        given = codec.coerce(input, self.input, f"the input of {self.name}")
-        return asyncio.ensure_future(self._call(ctx, given))
+        return asyncio.ensure_future(self._call(ctx, self.given(input)))
 
     async def _call(self, ctx: Context, input: Any) -> T:
         turn, _ = await self.converse(ctx, input, None)
