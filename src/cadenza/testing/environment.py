@@ -35,6 +35,7 @@ class Environment:
 
     Attributes:
         calls: every attempt of every step, in order.
+        memos: every sub-result that was made by calling its function (``step.memo``, tools, requests to models).
         engine: the process that runs now; after ``crash`` and ``restart`` it is another one.
     """
 
@@ -45,6 +46,7 @@ class Environment:
         self._store, self._seed = store, seed
         self.time = VirtualTime(start, lambda: self.engine.at_work, self._held)
         self.calls: list[Call] = []
+        self.memos: list[Call] = []
         self.lives = 0
         self.crash_at: Callable[[Append], str] = lambda _: ""
         self._scripts: dict[str, Script] = {}
@@ -257,8 +259,17 @@ class Environment:
 
     def _stand_in(self, command: commands.RunStep, scope: StepScope) -> Callable[..., Any]:
         step = command.step
-        call = Call(scope.key.partition(":")[0], command.path, step.name, step.label, scope.key, scope.attempt)
+        call = Call(
+            scope.key.partition(":")[0],
+            command.path,
+            step.name,
+            step.label,
+            scope.key,
+            scope.attempt,
+            step.settings.effect,
+        )
         self.calls.append(call)
+        self._note_memos(scope, call)
         script = self._scripts.get(step.name)
         count = sum(each.name == step.name for each in self.calls)
         faults = [fault for fault in self._faults if fault.hits(step.name, count)]
@@ -285,6 +296,25 @@ class Environment:
             return call.value
 
         return stand_in if step.is_async or script is not None or faults else in_thread
+
+    def _note_memos(self, scope: StepScope, call: Call) -> None:
+        memo = scope.memo
+
+        async def noted(key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any:
+            made = Call(
+                call.run_id, call.path, call.name, f"{call.label} {key}", f"{call.key}/{key}", call.attempt, effect
+            )
+
+            async def act() -> Any:
+                self.memos.append(made)
+                value = fn()
+                made.value = await value if inspect.isawaitable(value) else value
+                made.done = True
+                return made.value
+
+            return await memo(key, act, effect, input)
+
+        scope.memo = noted
 
     def _answer(self, script: Script, call: Call) -> Any:
         try:

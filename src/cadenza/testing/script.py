@@ -20,9 +20,10 @@ AGENT = "agent:"
 
 @dataclass
 class Call:
-    """One attempt of a step.
+    """One attempt of a step, or of a sub-result of it.
 
     Attributes:
+        label: the step's, with the sub-result's key after it if it is one.
         key: the idempotency key: the same for every attempt of a call, also after a crash.
         done: whether the function returned; ``value`` is what it returned.
     """
@@ -33,6 +34,7 @@ class Call:
     label: str
     key: str
     attempt: int
+    effect: str
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     done: bool = False
