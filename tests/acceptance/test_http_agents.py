@@ -125,6 +125,29 @@ def test_a_pattern_takes_http_agents(world: World) -> None:
     assert play(agent, flow=mapping, inputs=[1, 2, 3, 4]) == ["/1", "/2", "/3", "/4"]
 
 
+def test_options_of_one_call_leave_the_agent_as_it_is(world: World) -> None:
+    world.queue(Answered(503), Answered(body=1))
+    agent = HttpAgent("optional", url=world.url, retry=None)
+    twin = agent.options(retry=SOON)
+
+    @workflow
+    async def calling(ctx: Context, given: Any) -> Any:
+        return await ctx.call(twin, None)
+
+    assert play(agent, flow=calling) == 1
+    assert agent.step.settings.retry is None
+    assert twin.card == agent.card
+    with pytest.raises(DefinitionError, match="effect belongs to the definition"):
+        agent.options(effect="irreversible")
+
+
+def test_fixed_headers_go_with_each_request(world: World) -> None:
+    world.queue(Answered(body=1))
+    play(HttpAgent("fixed", url=world.url, headers={"accept": "application/vnd.x+json", "X-Team": "a"}))
+    assert world.asked[0].headers["accept"] == "application/vnd.x+json"
+    assert world.asked[0].headers["x-team"] == "a"
+
+
 @pytest.mark.parametrize(
     ("answered", "value"),
     [
@@ -302,6 +325,10 @@ def test_a_document_of_3_1_is_read_from_a_url(world: World) -> None:
             },
             "GET /x is not as OpenAPI wants it: KeyError: 'name'",
         ),
+        (
+            {"openapi": "3.1.0", "servers": [{"url": "http://h"}], "paths": {"/{x}": {"get": {"operationId": "it"}}}},
+            "{x} is in http://h/{x}, and no parameter has this name",
+        ),
     ],
 )
 def test_a_document_that_cannot_be_used_is_refused(document: Any, problem: str) -> None:
@@ -392,11 +419,13 @@ def test_an_answer_is_bounded(world: World) -> None:
     ("answered", "problem"),
     [
         (Answered(200, b'{"a": ', "application/json"), 'with application/json, which is not JSON: {"a":'),
+        (Answered(200, b'"\\ud800"', "application/json"), "which is not JSON"),
+        (Answered(200, b"[" * 100_000, "application/json"), "which is not JSON"),
         (Answered(200, b"\x89PNG", "image/png"), "with image/png, which is not JSON"),
         (Answered(302, headers={"Location": "https://elsewhere/"}), "it is at https://elsewhere/. Redirects are not"),
         (Answered(401, {"error": "who?"}), "Give auth=Bearer"),
     ],
-    ids=["truncated", "image", "redirect", "unauthorised"],
+    ids=["truncated", "surrogate", "deep", "image", "redirect", "unauthorised"],
 )
 def test_an_answer_that_makes_no_sense_has_one_clear_message(world: World, answered: Answered, problem: str) -> None:
     world.queue(answered)

@@ -164,6 +164,7 @@ def test_a_warm_process_that_has_died_or_misbehaved_is_replaced(tmp_path: Path) 
 # --- every way to be ill-behaved --------------------------------------------------------------------------------------
 
 MISBEHAVIOUR = {
+    "deep": ("print('[' * 900)", ["which is not JSON"]),
     "garbage": ("print('Hello! I am an agent')", ["'Hello! I am an agent', which is not JSON", "goes to stderr"]),
     "no-object": ("print('[1, 2]')", ["'[1, 2]'", "has not one of progress, output, error"]),
     "two-words": ('print(\'{"output": 1, "error": 2}\')', ["has not one of progress, output, error"]),
@@ -322,12 +323,15 @@ def test_a_process_sees_only_the_secrets_that_it_is_given_and_no_error_repeats_t
         request = json.loads(sys.stdin.readline())
         if request["input"] == "tell":
             print(json.dumps({"output": [len(os.environ["GIVEN_KEY"]), "OTHER_KEY" in os.environ, os.environ["MODE"]]}))
+        elif request["input"] == "repeat":
+            print(json.dumps({"output": "my key is " + os.environ["GIVEN_KEY"]}))
         else:
             print("bad key " + os.environ["GIVEN_KEY"], file=sys.stderr)
             sys.exit(1)
     """
     agent = ProcessAgent("trusted", script(tmp_path, text), secrets=["GIVEN_KEY"], variables={"MODE": "fast"})
     assert play(asking, agent, input="tell") == [14, False, "fast"]
+    assert play(asking, agent, input="repeat") == "my key is [secret]"
     message = failure(agent, "crash")
     assert "bad key [secret]" in message
     assert "s3cr3t" not in message

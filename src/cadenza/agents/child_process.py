@@ -187,9 +187,12 @@ class ChildProcess:
             reading.cancel()
 
     def _reply(self, line: bytes, id: str, *, id_required: bool) -> dict[str, Any]:
-        shown = repr(redacted(line[:SHOWN_MAX].decode(errors="replace").rstrip("\n"), self.command.secrets))
+        from pydantic_core import from_json
+
+        written = redacted(line.decode(errors="replace"), self.command.secrets)
+        shown = repr(written[:SHOWN_MAX].rstrip("\n"))
         try:
-            reply = json.loads(line)
+            reply = from_json(written)
         except ValueError as error:
             raise PeerFailed(self._agent, self._now(f"wrote {shown}, which is not JSON", STDOUT_IS)) from error
         if not isinstance(reply, dict) or len({"progress", "output", "error"} & reply.keys()) != 1:
@@ -204,8 +207,7 @@ class ChildProcess:
 
     def _error(self, error: Any) -> PeerError:
         fields = cast("dict[str, Any]", error) if isinstance(error, dict) else {"message": str(error)}
-        said = f"{fields.get('type') or 'Error'}: {fields.get('message') or '(no message)'}"
-        problem = redacted(said, self.command.secrets)
+        problem = f"{fields.get('type') or 'Error'}: {fields.get('message') or '(no message)'}"
         match fields.get("retry"):
             case True:
                 return DeclaredUnavailable(self._agent, problem)

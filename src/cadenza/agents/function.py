@@ -6,6 +6,7 @@ A call is a durable step under the agent's name, so everything that holds for st
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -33,6 +34,10 @@ class FunctionAgent(Generic[P, T]):
     @property
     def card(self) -> Card:
         """The card with the schemas of the function's types."""
+        return self._described
+
+    @functools.cached_property
+    def _described(self) -> Card:
         given, made = schemas_of(self.step)
         return dataclasses.replace(self._card, input_schema=given, output_schema=made)
 

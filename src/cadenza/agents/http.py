@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
@@ -105,8 +104,11 @@ class HttpAgent(PeerAgent):
         from pydantic_core import to_jsonable_python
 
         message = self._operation.message(to_jsonable_python(input), self.name)
-        keyed = {} if self._effect == "read" else {"Idempotency-Key": idempotency_header(step.key())}
-        whole = Message(message.method, message.url, {**self._headers, **message.headers, **keyed}, message.content)
+        fixed = {name.lower() for name in self._headers}
+        headers = {name: value for name, value in message.headers.items() if name.lower() not in fixed} | self._headers
+        if self._effect != "read":
+            headers["Idempotency-Key"] = idempotency_header(step.key())
+        whole = Message(message.method, message.url, headers, message.content)
         return self._value(await self._reply(whole))
 
     async def _reply(self, message: Message) -> Reply:
@@ -139,9 +141,11 @@ class HttpAgent(PeerAgent):
             return None
         if reply.kind.startswith("text/"):
             return reply.text
+        from pydantic_core import from_json
+
         try:
-            return json.loads(reply.text)
-        except (ValueError, RecursionError):
+            return from_json(reply.text)
+        except ValueError:
             said = f"answered {reply.status} with {reply.kind or 'no content type'}, which is not JSON: {_shown(reply)}"
             raise PeerFailed(self.name, f"{self._operation.title} {said}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Unpack, get_args, get_origin
 
@@ -66,6 +67,10 @@ class HumanAgent:
     @property
     def card(self) -> Card:
         """The card with the schemas of the types."""
+        return self._described
+
+    @functools.cached_property
+    def _described(self) -> Card:
         given, made = schema_of(self._input, "validation"), schema_of(self._output, "serialization")
         return dataclasses.replace(self._card, input_schema=given, output_schema=made)
 

@@ -2,11 +2,12 @@
 
 pydantic does the checking; a value that fits stays as it is. Not checked, because a type says nothing of them:
 ``format``, ``not``, ``if``, ``dependent…``, ``patternProperties``, ``propertyNames``, ``contains``, ``prefixItems``,
-``uniqueItems``, and that a ``oneOf`` fits only one.
+``uniqueItems``, a ``pattern`` that Python does not understand, and that a ``oneOf`` fits only one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, cast
 
@@ -45,7 +46,7 @@ class Fits:
                 named.append(core_schema.no_info_before_validator_function(_same, translate(each), ref=name))
             config = core_schema.CoreConfig(regex_engine="python-re", allow_inf_nan=False)
             self._check = SchemaValidator(core_schema.definitions_schema(top, named), config).validate_python
-        except (SchemaError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (SchemaError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise DefinitionError(f"{where}: the schema makes no sense: {error}") from error
 
     def __call__(self, value: Any) -> Any:
@@ -77,11 +78,7 @@ class _Translator:
     def __call__(self, schema: Schema | bool) -> Any:
         core = self._core
         if isinstance(schema, bool):
-            if schema:
-                return core.any_schema()
-            return core.custom_error_schema(
-                core.none_schema(), custom_error_type="no_value", custom_error_message="Nothing may be here"
-            )
+            return core.any_schema() if schema else core.no_info_plain_validator_function(_refused)
         parts: list[Any] = []
         if "$ref" in schema:
             parts.append(self._reference(str(schema["$ref"])))
@@ -147,8 +144,12 @@ class _Translator:
         return makers[name](schema)
 
     def _string(self, schema: Schema) -> Any:
-        low, high = schema.get("minLength"), schema.get("maxLength")
-        return self._core.str_schema(strict=True, min_length=low, max_length=high, pattern=schema.get("pattern"))
+        low, high, pattern = schema.get("minLength"), schema.get("maxLength"), schema.get("pattern")
+        try:
+            re.compile(pattern or "")
+        except re.error:  # JavaScript's expressions are not all Python's
+            pattern = None
+        return self._core.str_schema(strict=True, min_length=low, max_length=high, pattern=pattern)
 
     def _integer(self, schema: Schema) -> Any:
         return self._core.no_info_before_validator_function(
@@ -207,6 +208,10 @@ def _bounds(schema: Schema) -> dict[str, Any]:
 def _whole(value: Any) -> Any:
     """JSON knows one kind of number: 2.0 is an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _refused(value: Any) -> Any:
+    raise ValueError("nothing may be here")
 
 
 def _same(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from cadenza.agents.credential import Basic, Bearer
 from cadenza.agents.json_schema import Schema
 from cadenza.agents.openapi_schema import Dialect, pointed
-from cadenza.agents.operation import FORM, TEXT, Operation, Parameter
+from cadenza.agents.operation import FORM, TEXT, Operation, Parameter, placeholders
 from cadenza.errors import DefinitionError, UnknownName
 
 Source = str | Path | Mapping[str, Any]
@@ -112,9 +112,13 @@ class Reader:
         found = cast("dict[str, Any]", item[method])
         declared = self._parameters([*item.get("parameters", []), *found.get("parameters", [])])
         media, body, body_required = self._body(found)
+        url = (server or self._server(found, item)).rstrip("/") + path
+        in_path = [each["name"] for each in declared if each["in"] == "path"]
+        if missing := [name for name in placeholders(url) if name not in in_path]:
+            raise DefinitionError(f"{self._where}: {{{missing[0]}}} is in {url}, and no parameter has this name")
         return Operation(
             method=method.upper(),
-            url=(server or self._server(found, item)).rstrip("/") + path,
+            url=url,
             parameters=tuple(self._parameter(each) for each in declared),
             media=media,
             body_field="body" if declared and media else "",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, TypedDict, get_args
+from typing import Any, Self, TypedDict, get_args
 
 from msgspec.structs import replace
 
@@ -16,7 +18,7 @@ from cadenza.agents.json_schema import Fits
 from cadenza.agents.peer import PeerFailed, PeerRefused
 from cadenza.durable import codec
 from cadenza.durable.define import Effect, Retry, StepFunction, StepOptions, steps
-from cadenza.errors import UnknownName, UsageError
+from cadenza.errors import DefinitionError, UnknownName, UsageError
 
 FINAL = (PeerFailed, UsageError)
 """No retry would help."""
@@ -69,10 +71,7 @@ class PeerAgent(FunctionAgent[[Any], Any]):
 
         ask.__module__, ask.__qualname__, ask.__doc__ = f"{__package__}.{kind}", name, fields.get("description")
         ask.__annotations__ = {"input": types[0], "return": types[1]}
-        if options.retry is not None:
-            never = dict.fromkeys((*options.retry.never_on, *FINAL))
-            options = replace(options, retry=replace(options.retry, never_on=tuple(never)))
-        options = replace(options, raises=(*options.raises, PeerRefused))
+        options = replace(options, retry=_sensible(options.retry), raises=(PeerRefused,))
         step: StepFunction[[Any], Any] = StepFunction(ask, options, name)
         super().__init__(step, Card(name=name, **fields))
         register(self, f"{defining_module()}:{name}")
@@ -81,9 +80,30 @@ class PeerAgent(FunctionAgent[[Any], Any]):
     @property
     def card(self) -> Card:
         """The card, with the schemas of a document as they are written there."""
+        return self._described
+
+    @functools.cached_property
+    def _described(self) -> Card:
         given = schema_of(self.step.positional[0], "validation")
         made = schema_of(self.step.types["return"], "serialization")
         return dataclasses.replace(self._card, input_schema=given, output_schema=made)
+
+    def options(self, **changes: Any) -> Self:
+        """The same agent with other step options for one call. Raises DefinitionError for ``effect`` and ``raises``."""
+        if fixed := [each for each in ("effect", "raises") if each in changes]:
+            raise DefinitionError(f"{self.name}: {fixed[0]} belongs to the definition, not to a call")
+        if "retry" in changes:
+            changes["retry"] = _sensible(changes["retry"])
+        twin = copy.copy(self)
+        twin.step = self.step.options(**changes)
+        return twin
+
+
+def _sensible(retry: Retry | None) -> Retry | None:
+    """The same, but never for what no retry would help."""
+    if retry is None:
+        return None
+    return replace(retry, never_on=tuple(dict.fromkeys((*retry.never_on, *FINAL))))
 
 
 def split(fields: CallFields, what: str) -> tuple[dict[str, Any], dict[str, Any]]:

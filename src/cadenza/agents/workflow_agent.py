@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Awaitable
 from typing import Any, Unpack, cast
 
@@ -29,6 +30,10 @@ class WorkflowAgent:
     @property
     def card(self) -> Card:
         """The card with the schemas of the workflow's types."""
+        return self._described
+
+    @functools.cached_property
+    def _described(self) -> Card:
         takes = self.workflow.input_type if self.workflow.takes_input else type(None)
         given, made = schema_of(takes, "validation"), schema_of(self.workflow.output_type, "serialization")
         return dataclasses.replace(self._card, input_schema=given, output_schema=made)
