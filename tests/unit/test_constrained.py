@@ -19,7 +19,7 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.tools import ToolDefinition
 
-from cadenza.agents.constrained import AnswerCut, chat_messages, choice_of
+from cadenza.agents.constrained import THEN, AnswerCut, chat_messages, choice_of
 
 WORD = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
 NESTED = {
@@ -109,7 +109,7 @@ def test_a_conversation_is_told_in_turns() -> None:
         {"role": "system", "content": "Write plainly.\n\nBe kind."},
         {"role": "user", "content": "What is\n\na tree?"},
         {"role": "assistant", "content": '{"tool": "look_up", "arguments": {"word": "tree"}}'},
-        {"role": "user", "content": 'The tool look_up returned: {"kind":"plant"}'},
+        {"role": "user", "content": f'The tool look_up returned: {{"kind":"plant"}}. {THEN}'},
         {"role": "assistant", "content": "A plant."},
         {"role": "user", "content": "And\ngrass?"},
     ]

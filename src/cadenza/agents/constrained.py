@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic_ai.tools import ToolDefinition
 
 TOOL, ARGUMENTS, ANSWER = "tool", "arguments", "answer"
+THEN = 'If you know enough now, reply {"answer": …}.'
 Schema = dict[str, Any]
 ChatMessage = dict[str, str]
 
@@ -59,13 +60,17 @@ class Choice:
         """How to choose, in words, for the system prompt; None where there are no tools."""
         if not self.tools:
             return None
-        lines = ["Answer with one JSON object and nothing else. You can call a tool:"]
+        lines = ["You can use these tools:"]
         for tool in self.tools:
-            call = json.dumps({TOOL: tool.name, ARGUMENTS: tool.parameters_json_schema}, ensure_ascii=False)
-            lines.append(f"- {tool.description or tool.name}: {call}")
+            arguments = json.dumps(tool.parameters_json_schema, ensure_ascii=False)
+            lines.append(f"- {tool.name}: {tool.description or tool.name} Arguments: {arguments}")
+        lines.append(
+            f'Reply with JSON only. To use a tool, reply {{"{TOOL}": "<name>", "{ARGUMENTS}": {{…}}}}; its result will '
+            "follow. Never make up what a tool can tell you: use the tool first."
+        )
         if self.answer is not None:
-            shape = json.dumps(self.answer, ensure_ascii=False) if self.typed else '"your answer"'
-            lines.append(f'When you know enough, and only then, give the final answer: {{"{ANSWER}": {shape}}}')
+            shape = json.dumps(self.answer, ensure_ascii=False) if self.typed else '"<text>"'
+            lines.append(f'Only when no tool is needed any more, reply {{"{ANSWER}": {shape}}}')
         return "\n".join(lines)
 
     def read(self, text: str) -> list[ModelResponsePart]:
@@ -125,7 +130,8 @@ def chat_messages(messages: Sequence[ModelMessage], system: Iterable[str]) -> li
                     case SystemPromptPart():
                         _add(turns, "system", part.content)
                     case ToolReturnPart():
-                        _add(turns, "user", f"The tool {part.tool_name} returned: {part.model_response_str()}")
+                        returned = f"The tool {part.tool_name} returned: {part.model_response_str()}"
+                        _add(turns, "user", f"{returned}. {THEN}")
                     case _:
                         _add(turns, "user", _text_of(part))
         else:
