@@ -17,6 +17,7 @@ from rich.console import Console
 from cadenza import Answer, CadenzaError, Engine, UnknownName
 
 from .documents import EnvironmentNotFound, distribution_folders, find_site
+from .model_arbiter import ModelError, check, configured, take_seat
 from .outcome import Summary
 from .people import AnswersError, People, Question, load_answers
 from .policy import PolicyError, load_policy
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         answers = load_answers(options.answer_file) if options.answer_file else {}
         people = People(answers, str(options.answer_file), yes=options.yes, console=console)
         return review(job, people, console)
-    except (EnvironmentNotFound, PolicyError, AnswersError) as error:
+    except (EnvironmentNotFound, PolicyError, AnswersError, ModelError) as error:
         errors.print(str(error), style="red")
         return BAD_INPUT
     except OSError as error:
@@ -75,6 +76,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--fresh", action="store_true", help="start anew, even if this review is unfinished")
     made.add_argument(
+        "--model",
+        default=configured(),
+        help="model that arbitrates, as ollama:llama3.2 (default: $CADENZA_MODEL, or the rules)",
+    )
+    made.add_argument(
         "--slow", type=seconds, default=0.0, metavar="SECONDS", help="pause in each package, to try kill -9"
     )
     return made
@@ -87,11 +93,15 @@ def seconds(text: str) -> float:
 
 
 def prepare(options: argparse.Namespace) -> Job:
-    """Check what can be wrong before anything is started. Raises EnvironmentNotFound, PolicyError, OSError."""
+    """Check what can be wrong before it starts. Raises EnvironmentNotFound, PolicyError, ModelError, OSError."""
     site, policy, out = find_site(options.path), load_policy(options.policy), options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(f"{site}\n{policy.sha256}\n{out}".encode()).hexdigest()
-    request = Request(str(site), policy, str(out), options.slow)
+    if options.model:
+        check(options.model)
+        take_seat(options.model)
+    named = "\n".join(filter(None, [str(site), policy.sha256, str(out), options.model]))
+    digest = hashlib.sha256(named.encode()).hexdigest()
+    request = Request(str(site), policy, str(out), options.slow, options.model)
     return Job(f"licence-review-{digest[:12]}", request, options.store, options.fresh)
 
 

@@ -1,7 +1,7 @@
 """The arbiter: what holds where the two classifiers do not simply agree, and which rule says so.
 
-The rules are tried in the order of `RULES`; each is a function that concludes or passes. An LLM could take this seat
-later: it would be another agent of the same name, with the same input and output.
+The rules are tried in the order of `RULES`; each is a function that concludes or passes. Where a model is configured
+(model_arbiter.py), it takes this seat, and the rules stand by.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,11 @@ class Conclusion:
     reason: str
     sure: bool = True
     done_by: str = ""
+
+    @property
+    def decider(self) -> str:
+        """Who decided: a rule, or a model."""
+        return self.rule if self.rule.startswith("model ") else f"rule {self.rule}"
 
 
 def agreement(case: Case) -> Conclusion | None:

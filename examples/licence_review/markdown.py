@@ -11,7 +11,8 @@ def render_markdown(review: Review, replayed: str) -> str:
         "",
         f"{len(outcomes)} packages in `{review.site}`, {forbidden} forbidden. Finished {review.finished_at}.",
         "",
-        f"Policy `{review.policy.file}` (sha256 `{review.policy.sha256[:16]}…`), run `{review.run_id}`. {replayed}",
+        f"Policy `{review.policy.file}` (sha256 `{review.policy.sha256[:16]}…`), run `{review.run_id}`. {replayed} "
+        + _plain(review.arbiters()),
         "",
         "| Package | Version | Licence | Verdict | Decided by | Conclusion |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -42,7 +43,7 @@ def _evidence(outcome: Outcome) -> list[str]:
         f"- `metadata_classifier`: **{declares}**, from {declared.source}: {_plain(declared.value) or '-'}"
         + (f" ({_plain(declared.note)})" if declared.note else ""),
         f"- `text_classifier`: **{contains}**; {found.read_share:.0%} of the package's own licence files recognised",
-        f"- Conclusion: **{outcome.conclusion.expression or 'unresolved'}** by rule `{outcome.conclusion.rule}`. "
+        f"- Conclusion: **{outcome.conclusion.expression or 'unresolved'}** by {_plain(outcome.conclusion.decider)}. "
         + _plain(outcome.conclusion.reason),
         f"- `policy_check`: {decision.verdict}, line {decision.line}. {decision.reason}",
         *(f"  - {weighed}" for weighed in decision.weighed),

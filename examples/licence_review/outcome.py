@@ -62,6 +62,15 @@ class Review:
     out: str
     finished_at: str  # ISO 8601, UTC
     outcomes: list[Outcome]
+    model: str = ""
+
+    def arbiters(self) -> str:
+        """Who settled the disagreements, in one sentence."""
+        disputed = [each.conclusion for each in self.outcomes if each.conclusion.rule != "agreement"]
+        if not self.model:
+            return f"The rules settled {len(disputed)} disagreements; no model was asked."
+        by_model = sum(each.rule.startswith("model ") for each in disputed)
+        return f"{self.model} settled {by_model} of {len(disputed)} disagreements; the rules settled the others."
 
     def attention_first(self) -> list[Outcome]:
         """Forbidden packages, then those that needed review, then the others; alphabetical among themselves."""
@@ -95,6 +104,7 @@ class Summary:
     asked: int
     origins: dict[Origin, int]  # replayed, continued, new: how many packages
     replay: str  # the same as a sentence
+    arbiters: str  # who settled the disagreements
     files: list[str]
     attention: list[Row] = field(default_factory=list[Row])  # forbidden, or needed a person's review
     licences: dict[str, int] = field(default_factory=dict[str, int])  # how many packages each concerns

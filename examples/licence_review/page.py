@@ -26,7 +26,7 @@ def render_page(review: Review, replayed: str) -> str:
         forbidden_class="bad" if forbidden else "",
         asked=asked,
         asked_class="ask" if asked else "",
-        replayed=escape(replayed),
+        replayed=escape(f"{replayed} {review.arbiters()}"),
         attention=_attention(attention),
         licences="".join(f"<span>{escape(name)} <b>{n}</b></span>" for name, n in review.licences().most_common()),
         rest_title="All other packages" if attention else "Packages",
@@ -70,7 +70,7 @@ def _trail(outcome: Outcome) -> str:
         (
             "both agree" if conclusion.rule == "agreement" else "arbiter",
             conclusion.expression or "unresolved",
-            f"rule {conclusion.rule}: {conclusion.reason}",
+            f"{conclusion.decider}: {conclusion.reason}",
             "",
         ),
         ("policy check", decision.verdict.replace("_", " "), weighed, ""),

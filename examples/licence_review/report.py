@@ -53,6 +53,7 @@ def as_json(review: Review) -> dict[str, Any]:
         "finished_at": review.finished_at,
         "policy": {"file": review.policy.file, "sha256": review.policy.sha256},
         "process": PROCESS,
+        "arbiter": review.model or "rules",
         "origins": dict(review.origins(PROCESS)),
         "packages": [_package_json(outcome) for outcome in review.outcomes],
     }
@@ -86,6 +87,7 @@ def summarise(review: Review, replayed: str, files: list[str]) -> Summary:
         asked=sum(outcome.answer is not None for outcome in review.outcomes),
         origins=dict(review.origins(PROCESS)),
         replay=replayed,
+        arbiters=review.arbiters(),
         files=files,
         attention=[_row(each) for each in review.attention_first() if each.answer is not None or not each.allowed],
         licences=dict(review.licences().most_common()),

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from cadenza import Context, HumanTask, concurrent, map_reduce, workflow
 
 from . import agents  # noqa: F401  (registers the agents by their names)
-from .arbiter import Case, agreement
+from .arbiter import Case, Conclusion, agreement
 from .documents import Collection, Package
+from .model_arbiter import arbitrate_by_model
 from .outcome import Outcome, Review, Summary
 from .policy import Policy, PolicyCheck
 from .report import write_reports
@@ -27,6 +28,7 @@ class Request:
     policy: Policy
     out: str  # the folder for the reports
     pause_s: float = 0.0  # waits so long in each package, to have time for a kill -9
+    model: str = ""  # arbitrates; empty: the rules do
 
 
 @workflow
@@ -39,7 +41,13 @@ async def licence_review(ctx: Context, request: Request) -> Summary:
     outcomes = await map_reduce(ctx, collection.packages, review_one, limit=PACKAGES_AT_A_TIME)
     outcomes = await asyncio.gather(*(settle(ctx, outcome) for outcome in outcomes))
     review = Review(
-        ctx.run_id, request.site, request.policy, request.out, ctx.now().isoformat(timespec="seconds"), outcomes
+        ctx.run_id,
+        request.site,
+        request.policy,
+        request.out,
+        ctx.now().isoformat(timespec="seconds"),
+        outcomes,
+        request.model,
     )
     return await ctx.step(write_reports, review)
 
@@ -49,9 +57,14 @@ async def review_package(ctx: Context, package: Package, request: Request) -> Ou
     if request.pause_s:
         await asyncio.sleep(request.pause_s)  # a durable timer
     case = Case(package.name, declared, found)
-    conclusion = agreement(case) or await ctx.call("arbiter", case)
+    conclusion = agreement(case) or await settle_disagreement(ctx, case, request.model)
     decision = await ctx.call("policy_check", PolicyCheck(package.name, conclusion, request.policy))
     return Outcome(package, declared, found, conclusion, decision)
+
+
+async def settle_disagreement(ctx: Context, case: Case, model: str) -> Conclusion:
+    """The arbiter's seat: a model where one is configured, the rules otherwise."""
+    return await (arbitrate_by_model(ctx, case, model) if model else ctx.call("arbiter", case))
 
 
 async def settle(ctx: Context, outcome: Outcome) -> Outcome:
@@ -73,7 +86,7 @@ def question(outcome: Outcome) -> HumanTask:
             "licence": conclusion.expression or "unresolved",
             "declared": outcome.declared.value or "nothing",
             "found in texts": ", ".join([*outcome.found.own, *outcome.found.bundled]) or "nothing that was recognised",
-            "arbiter": f"{conclusion.rule}: {conclusion.reason}",
+            "arbiter": f"{conclusion.decider}: {conclusion.reason}",
             "policy": outcome.decision.reason,
         },
     )

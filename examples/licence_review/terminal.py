@@ -42,6 +42,7 @@ def show_summary(summary: Summary, console: Console) -> None:
     counts = f"{summary.packages} packages, {summary.documents} documents"
     console.print(f"[bold]{counts}: {forbidden}, {summary.asked} needed review.[/bold]")
     console.print(summary.replay)
+    console.print(summary.arbiters, markup=False)
     for file in summary.files:
         console.print(f"  {file}", soft_wrap=True, markup=False)
 

@@ -43,7 +43,7 @@ class Desk:
         return subprocess.Popen(
             [sys.executable, "-m", "examples.licence_review", *given],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "CADENZA_MODEL": ""},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
