@@ -155,6 +155,7 @@ def dump(store: Store) -> dict[str, Any]:
         "last": {row.run_id: store.last_event(row.no) for row in runs},
         "attributes": store.attributes([row.no for row in runs]),
         "tasks": store.tasks(),
+        "alerts": store.alerts(1 << 62, 1_000),
         "owners": store.owners(),
         "mail": {row.owner: sorted(store.mail(row.owner)) for row in runs if row.owner},
         "due": store.next_due(),

@@ -31,7 +31,6 @@ from cadenza.engine.store import (
     OwnerRow,
     Post,
     Posting,
-    Purge,
     Reclaim,
     Renew,
     Retire,
@@ -40,6 +39,7 @@ from cadenza.engine.store import (
     Terminate,
     Unblock,
 )
+from cadenza.engine.upkeep import DropAlert, Purge, TakeAlert
 from tests.conformance.stores import EVERYTHING, NOW, SECOND, Client, completed, dump, message, new_run, task
 
 EXAMPLES = 600 if os.environ.get("CADENZA_DEEP") else 40
@@ -113,6 +113,7 @@ def changes(draw: st.DrawFn, now: int) -> Change:
         ended_at=now if status in ENDED else 0,
         generation=draw(st.sampled_from([None, 1])),
         first_seq=draw(st.sampled_from([None, 2])),
+        alert=draw(st.booleans()),
     )
 
 
@@ -270,6 +271,10 @@ class BothStores(RuleBasedStateMachine):
     def search(self, several: list[Condition], purgeable: bool) -> None:
         filter = Filter(attributes=tuple(several), purgeable=purgeable)
         assert self.real.store.runs(filter) == self.model.store.runs(filter)
+
+    @rule(id=st.integers(1, 4), attempts=st.integers(0, 1), drop=st.booleans())
+    def alert(self, id: int, attempts: int, drop: bool) -> None:
+        self.both(TakeAlert(id, attempts, self.now + TICK), *([DropAlert(id)] if drop else []))
 
     @rule(ticks=st.integers(1, 4))
     def time_passes(self, ticks: int) -> None:

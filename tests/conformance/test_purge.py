@@ -10,7 +10,8 @@ import pytest
 from cadenza import Context, Engine, RunHandle, workflow
 from cadenza.durable.events import AttributesSet, Scalar
 from cadenza.engine.filter import Condition, Filter
-from cadenza.engine.store import BLOB_BYTES_MIN, Append, Import, Purge, Purged, RunRow, Terminate
+from cadenza.engine.store import BLOB_BYTES_MIN, Append, Import, RunRow, Terminate
+from cadenza.engine.upkeep import Purge, Purged
 from cadenza.errors import Fenced, RunBlocked, UnknownName, UsageError
 from tests.conformance.stores import NOW, SECOND, Client, Stores, append, completed, dump, message, sqlite
 

@@ -15,9 +15,10 @@ from cadenza.cli.interrupts import Interrupts
 from cadenza.cli.place import StoreOption, location
 from cadenza.cli.selection import seconds_of
 from cadenza.cli.streams import clean, say
+from cadenza.engine.alerts import check_alerts
 from cadenza.engine.engine import GRACE_S, Engine
 from cadenza.engine.live import Live
-from cadenza.engine.options import EngineOptions, Retention
+from cadenza.engine.options import Alerts, EngineOptions, Retention
 from cadenza.engine.store import ENDED, Filter
 from cadenza.errors import UnknownName, UsageError
 
@@ -38,6 +39,12 @@ def worker(
             "--keep", metavar="STATUS=AGE", help="Purge runs that ended so longer ago: completed=30d. May be repeated."
         ),
     ] = None,
+    alert_command: Annotated[
+        str, typer.Option("--alert-command", metavar="CMD", help="Called with JSON when a run fails or is blocked.")
+    ] = "",
+    alert_url: Annotated[
+        str, typer.Option("--alert-url", metavar="URL", help="Gets JSON by POST when a run fails or is blocked.")
+    ] = "",
     store: StoreOption = "cadenza.db",
 ) -> None:
     """Run whatever is ready in a store. Ctrl-C or SIGTERM drains: steps in flight end, runs are released.
@@ -48,6 +55,9 @@ def worker(
     from cadenza.cli.target import load, workflows_of
 
     retention = _retention(keep or [])
+    alerts = Alerts(alert_command, alert_url) if alert_command or alert_url else None
+    if alerts is not None:
+        check_alerts(alerts)
     log_to_terminal(ends=False)
     names: list[str] = []
     for target in targets:
@@ -58,7 +68,7 @@ def worker(
     if store == ":memory:":
         raise UsageError("a worker needs a store that others share; name a file")
 
-    options = EngineOptions(adopt_all=True, slots=slots, retention=retention)
+    options = EngineOptions(adopt_all=True, slots=slots, retention=retention, alerts=alerts)
 
     async def main(interrupts: Interrupts) -> None:
         async with Engine.open(location(store), options) as engine:

@@ -12,6 +12,8 @@ import logging
 from collections import deque
 from typing import Protocol
 
+import msgspec
+
 from cadenza.durable import events
 from cadenza.durable.ledger import Ledger
 from cadenza.engine.environment import Environment
@@ -182,6 +184,8 @@ class JournalWriter:
     def leave(self, change: Change, posting: Posting | None, last: tuple[events.AnyEvent, ...]) -> None:
         """The last append: the run's new status, and the events that go with it."""
         self.closing = True
+        if self._env.options.alerts is not None and change.status in ("failed", "blocked"):
+            change = msgspec.structs.replace(change, alert=True)
         self.head += len(last)
         draft = self._draft
         draft.events.extend(last)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from cadenza.durable.events import AnyEvent, CancelRequested, ChildEnded, RunCancelled
-from cadenza.engine import store
+from cadenza.engine import store, upkeep
 from cadenza.engine.memory_tables import Tables
 from cadenza.engine.store import (
     ANY_HEAD,
@@ -39,7 +39,8 @@ class MemoryStore(Tables):
             kind: getattr(self, f"_{kind.__name__.lower()}")
             for kind in (
                 *(store.Create, store.Append, store.Post, store.Claim, store.Reclaim),
-                *(store.Renew, store.Retire, store.Unblock, store.Terminate, store.Import, store.Purge),
+                *(store.Renew, store.Retire, store.Unblock, store.Terminate, store.Import),
+                *(upkeep.Purge, upkeep.TakeAlert, upkeep.DropAlert),
             )
         }
 
@@ -154,6 +155,8 @@ class MemoryStore(Tables):
             generation=row.generation if change.generation is None else change.generation,
             first_seq=row.first_seq if change.first_seq is None else change.first_seq,
         )
+        if change.alert:
+            self._add_alert(self._rows[no], now)
         if status in ENDED:
             self._tasks = {key: task for key, task in self._tasks.items() if key[0] != no}
 

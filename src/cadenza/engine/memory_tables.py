@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from cadenza.durable.events import AnyEvent, Scalar
-from cadenza.engine import store
+from cadenza.engine import store, upkeep
 from cadenza.engine.filter import Filter
 from cadenza.engine.store import Letter, OpenTaskRow, RunRow, attributes_of
+from cadenza.engine.upkeep import AlertRow
 from cadenza.errors import UnknownName
 
 replace = msgspec.structs.replace
@@ -27,6 +28,8 @@ class Tables:
         self._keys: set[tuple[int, str]] = set()
         self._tasks: dict[tuple[int, str], OpenTaskRow] = {}
         self._attributes: dict[int, dict[str, Scalar]] = {}
+        self._alerts: dict[int, AlertRow] = {}
+        self._last_alert = 0
         self._last_no = 0
         self._version: int = 0
         self._letter_id = 0
@@ -53,6 +56,24 @@ class Tables:
             (task.asked_at, no, path, task) for (no, path), task in self._tasks.items() if run_id in ("", task.run_id)
         ]
         return [task for *_, task in sorted(found, key=lambda each: each[:3])]
+
+    def alerts(self, now: int, limit: int) -> list[AlertRow]:
+        return [row for row in self._alerts.values() if row.due_at <= now][:limit]
+
+    def _add_alert(self, row: RunRow, now: int) -> None:
+        self._last_alert += 1
+        no = self._last_alert
+        self._alerts[no] = AlertRow(no, row.run_id, row.workflow, row.status, row.detail, now, due_at=now)
+
+    def _takealert(self, operation: upkeep.TakeAlert) -> bool:
+        row = self._alerts.get(operation.id)
+        if row is None or row.attempts != operation.attempts:
+            return False
+        self._alerts[row.id] = replace(row, attempts=row.attempts + 1, due_at=operation.due_at)
+        return True
+
+    def _dropalert(self, operation: upkeep.DropAlert) -> None:
+        self._alerts.pop(operation.id, None)
 
     def copies(self, run_id: str) -> list[store.RunCopy]:
         row = self.run(run_id)
@@ -94,7 +115,7 @@ class Tables:
         if taken is not None:
             raise store.taken(row, self._rows[taken])
 
-    def _purge(self, operation: store.Purge) -> store.Purged:
+    def _purge(self, operation: upkeep.Purge) -> upkeep.Purged:
         found = self._found(replace(operation.filter, purgeable=True))
         chosen = sorted(found, key=lambda row: (row.ended_at, row.no))[: operation.filter.limit]
         events = 0
@@ -109,7 +130,7 @@ class Tables:
         self._business = {id: no for id, no in self._business.items() if no not in gone}
         if not chosen:
             self._version -= 1  # there was nothing to commit
-        return store.Purged(tuple(row.run_id for row in chosen), events, len(found) > len(chosen))
+        return upkeep.Purged(tuple(row.run_id for row in chosen), events, len(found) > len(chosen))
 
     def _set_attributes(self, no: int, several: Sequence[tuple[str, Scalar | None]]) -> None:
         attributes = self._attributes.setdefault(no, {})

@@ -13,6 +13,18 @@ class Retention(msgspec.Struct, frozen=True):
     cancelled_days: float | None = None
 
 
+class Alerts(msgspec.Struct, frozen=True):
+    """Who is told, at least once, that a run has failed or is blocked.
+
+    Attributes:
+        command: is started with the alert as JSON on its standard input; exit code 0 is a delivery.
+        url: gets the alert by POST, as JSON; a status of 2xx is a delivery.
+    """
+
+    command: str = ""
+    url: str = ""
+
+
 class EngineOptions(msgspec.Struct, frozen=True):
     """How an engine works. All bounds are meant to be met: each has an error or a pause of its own.
 
@@ -27,6 +39,7 @@ class EngineOptions(msgspec.Struct, frozen=True):
         stall_s: seconds that workflow code may compute without yielding.
         journal_events_max, journal_bytes_max: bounds of one generation's journal; half of it is warned of.
         retention: how long ended runs are kept; for ever by default.
+        alerts: who is told of runs that fail or block in this engine; nobody by default.
         verify_replay: replay every finished run and compare (development mode).
     """
 
@@ -42,4 +55,5 @@ class EngineOptions(msgspec.Struct, frozen=True):
     journal_events_max: int = 10_000
     journal_bytes_max: int = 8_000_000
     retention: Retention = Retention()
+    alerts: Alerts | None = None
     verify_replay: bool = False

@@ -15,7 +15,8 @@ import msgspec
 from cadenza.engine.environment import Environment
 from cadenza.engine.filter import Filter
 from cadenza.engine.options import Retention
-from cadenza.engine.store import ENDED, Purge, Purged, perform
+from cadenza.engine.store import ENDED, perform
+from cadenza.engine.upkeep import Purge, Purged
 
 if TYPE_CHECKING:
     from cadenza.engine.engine import Engine

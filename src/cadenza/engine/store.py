@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
 from cadenza.durable.events import AnyEvent, AttributesSet, Outcome, RunStarted, Scalar
 from cadenza.engine.filter import Filter
+from cadenza.engine.upkeep import AlertRow, Operation
 from cadenza.errors import ImportRefused, UnknownName
 
 R = TypeVar("R")
@@ -102,10 +103,6 @@ class OwnerRow(msgspec.Struct, frozen=True):
     expires_at: int
 
 
-class Operation(msgspec.Struct, Generic[R], frozen=True):
-    """One transaction; ``R`` is what it results in."""
-
-
 class NewRun(msgspec.Struct, frozen=True):
     """A run to be created, with its first event; ``history`` is what a fork has copied, and follows it."""
 
@@ -149,7 +146,7 @@ class Post(Operation[RunRow], frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A run's new status. ``release`` gives up ownership; ``None`` leaves a field as it is."""
+    """A run's new status. ``release`` gives up ownership; ``None`` leaves a field as it is; ``alert`` tells people."""
 
     status: Status
     release: bool = True
@@ -158,6 +155,7 @@ class Change(msgspec.Struct, frozen=True):
     ended_at: int = 0
     generation: int | None = None
     first_seq: int | None = None
+    alert: bool = False
 
 
 class Append(Operation[None], frozen=True):
@@ -258,25 +256,6 @@ class Import(Operation[None], frozen=True):
     copies: tuple[RunCopy, ...]
 
 
-class Purge(Operation["Purged"], frozen=True):
-    """Delete what is left of runs that ``filter`` names, the oldest ends first: journal, letters, attributes, payloads.
-
-    Only runs that are purgeable (see Filter) are taken, whatever the filter says, at most ``filter.limit``. Of long
-    journals, at most ``events_max`` events are deleted in one transaction; nobody can see the rest.
-    """
-
-    filter: Filter
-    events_max: int = 2_000
-
-
-class Purged(msgspec.Struct, frozen=True):
-    """What a purge has deleted, and whether there may be more to do."""
-
-    run_ids: tuple[str, ...] = ()
-    events: int = 0
-    more: bool = False
-
-
 Done = Callable[[Any, Exception | None], None]
 
 
@@ -315,6 +294,10 @@ class Store(Protocol):
 
     def tasks(self, run_id: str = "") -> list[OpenTaskRow]:
         """Open questions to people, oldest first; of one run or of all."""
+        ...
+
+    def alerts(self, now: int, limit: int) -> list[AlertRow]:
+        """Alerts that are due, oldest first."""
         ...
 
     def mail(self, owner: str) -> list[int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cadenza.durable.events import AnyEvent
+from cadenza.engine.alerts import Herald
 from cadenza.engine.environment import Environment
 from cadenza.engine.lease import dead_owners, is_dead
 from cadenza.engine.retention import Sweeper
@@ -59,7 +60,7 @@ class Worker:
         self._unstoppable: set[asyncio.Task[None]] = set()
         self._pauses: dict[int, float] = {}
         self._coming: set[int] = set()
-        self._sweeper = Sweeper(env)
+        self._sweeper, self._herald = Sweeper(env), Herald(env)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -89,6 +90,7 @@ class Worker:
             self._take_strays()
         if not self.draining:
             self._sweeper.look()
+            self._herald.look()
         dead = self._dead()  # also while something is due: their runs may be what it waits for
         if self._left_at:  # and nothing has changed since
             self._due, self._left_at = store.next_due(self._left_at), 0
@@ -217,6 +219,7 @@ class Worker:
     async def drain(self, grace_s: float) -> None:
         """Claim nothing more, let the steps in flight end (at most ``grace_s`` seconds), and release every run."""
         self.draining = True
+        await self._herald.close()
         for runner in list(self.runners.values()):
             runner.drain()
         try:

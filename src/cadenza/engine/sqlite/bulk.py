@@ -24,11 +24,11 @@ from cadenza.engine.store import (
     Append,
     Claim,
     Operation,
-    Purge,
     Reclaim,
     Retire,
     Terminate,
 )
+from cadenza.engine.upkeep import Purge
 
 APPENDS_MIN = 8
 ROWS = 100

@@ -16,7 +16,7 @@ from cadenza.durable.events import (
     RunCancelled,
     Scalar,
 )
-from cadenza.engine import store
+from cadenza.engine import store, upkeep
 from cadenza.engine.failpoint import failpoint
 from cadenza.engine.sqlite.database import Connection
 from cadenza.engine.sqlite.listing import as_value
@@ -54,7 +54,9 @@ class Operations:
             store.Unblock: self._unblock,
             store.Terminate: self._terminate,
             store.Import: self._import,
-            store.Purge: Purging(connection).purge,
+            upkeep.TakeAlert: self._take_alert,
+            upkeep.DropAlert: self._drop_alert,
+            upkeep.Purge: Purging(connection).purge,
         }
 
     def carry_out(self, operation: store.Operation[Any]) -> Any:
@@ -182,6 +184,8 @@ class Operations:
                 no,
             ),
         )
+        if change.alert:
+            self._execute(self._sql["insert_alert"], (now, no))
         if status in ENDED:
             self._execute(self._sql["close_tasks"], (no,))
 
@@ -231,6 +235,13 @@ class Operations:
         self._execute(self._sql["insert_letter"], (row.no, posting.key or None, posting.generation, event))
         if row.status == "waiting" and self._connection.changes():
             self._execute(self._sql["wake"], (now, row.no))
+
+    def _take_alert(self, operation: upkeep.TakeAlert) -> bool:
+        self._execute(self._sql["take_alert"], (operation.due_at, operation.id, operation.attempts))
+        return bool(self._connection.changes())
+
+    def _drop_alert(self, operation: upkeep.DropAlert) -> None:
+        self._execute(self._sql["drop_alert"], (operation.id,))
 
     # --- owners ---------------------------------------------------------------------------------------------------
 

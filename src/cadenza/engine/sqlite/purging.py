@@ -14,7 +14,8 @@ import msgspec
 from cadenza.engine.sqlite.database import Connection
 from cadenza.engine.sqlite.listing import listing
 from cadenza.engine.sqlite.sql import queries
-from cadenza.engine.store import Purge, Purged, RunRow
+from cadenza.engine.store import RunRow
+from cadenza.engine.upkeep import Purge, Purged
 
 
 class Purging:

@@ -76,6 +76,19 @@ ON CONFLICT (run_no, name) DO UPDATE SET value = excluded.value
 -- name: drop_attribute
 DELETE FROM attribute WHERE run_no = ? AND name = ?
 
+-- name: insert_alert
+INSERT INTO alert (run_id, workflow, status, detail, at, due_at) SELECT run_id, workflow, status, detail, ?1, ?1 FROM run
+WHERE no = ?2
+
+-- name: take_alert
+UPDATE alert SET attempts = attempts + 1, due_at = ? WHERE id = ? AND attempts = ?
+
+-- name: drop_alert
+DELETE FROM alert WHERE id = ?
+
+-- name: alerts
+SELECT id, run_id, workflow, status, detail, at, attempts, due_at FROM alert WHERE due_at <= ? ORDER BY id LIMIT ?
+
 -- name: purge_run
 DELETE FROM run WHERE no = ?
 

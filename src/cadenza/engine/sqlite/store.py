@@ -18,6 +18,7 @@ from cadenza.engine.sqlite.payloads import Payloads
 from cadenza.engine.sqlite.sealing import KeyRing
 from cadenza.engine.sqlite.sql import queries
 from cadenza.engine.store import SEQ_BITS, Filter, Letter, OpenTaskRow, OwnerRow, RunRow, no_such_run
+from cadenza.engine.upkeep import AlertRow
 from cadenza.errors import StoreCorrupt, UnknownName
 
 
@@ -118,6 +119,9 @@ class SQLiteStore:
         return [
             OpenTaskRow(id, path, self._payloads.read_task(no, path, raw), *rest) for no, id, path, raw, *rest in rows
         ]
+
+    def alerts(self, now: int, limit: int) -> list[AlertRow]:
+        return [AlertRow(*row) for row in self._all("alerts", (now, limit))]
 
     def mail(self, owner: str) -> list[int]:
         return [no for (no,) in self._all("mail", (owner,))]

@@ -18,7 +18,7 @@ CREATE INDEX journal_blob ON journal (blob) WHERE blob IS NOT NULL;
 
 -- People to be told that a run has failed or is blocked.
 CREATE TABLE alert (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     run_id TEXT NOT NULL,
     workflow TEXT NOT NULL,
     status TEXT NOT NULL,
