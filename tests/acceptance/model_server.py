@@ -29,6 +29,8 @@ class Reply:
     finish: str = ""
 
 
+UNKNOWN_MODEL = Reply(status=404, error={"message": "The model does not exist.", "code": "model_not_found"})
+
 Script = Callable[[list[dict[str, Any]]], Reply]
 
 
@@ -42,13 +44,17 @@ def turns(*replies: Reply) -> Script:
 
 
 class ModelServer:
-    """``requests`` are the bodies in order of arrival; ``effects`` counts what tools did, by name and key."""
+    """``requests`` are the bodies in order of arrival; ``effects`` counts what tools did, by name and key.
+
+    ``unknown_models`` do not exist here.
+    """
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.requests: list[dict[str, Any]] = []
         self.effects: Counter[tuple[str, str]] = Counter()
         self.held: set[str] = set()
+        self.unknown_models: set[str] = set()
         self.arrived = threading.Event()
         self._release = threading.Event()
         self._mutex = threading.Lock()
@@ -86,7 +92,7 @@ class ModelServer:
                     return
                 with outer._mutex:
                     outer.requests.append(body)
-                reply = outer.script(body["messages"])
+                reply = outer.script(body["messages"]) if body["model"] not in outer.unknown_models else UNKNOWN_MODEL
                 if body.get("stream"):
                     self._stream(reply)
                 else:

@@ -24,7 +24,7 @@ from pydantic_core import ValidationError
 from cadenza.agents import models
 from cadenza.agents.durable_model import DurableModel, TurnState, dumped, loaded
 from cadenza.agents.durable_tools import CallScope, DurableToolset, key_of
-from cadenza.agents.failure import explain
+from cadenza.agents.failure import explain, is_of_model
 from cadenza.agents.tools import Tool
 from cadenza.agents.turn import Asked, Continuation, Definition, Paused, Turn, Verdict
 from cadenza.agents.usage import Usage, by_agent
@@ -74,6 +74,9 @@ class Sitting(TurnState):
 async def take_turn(agent: Agent[Any], input: Any, pinned: Definition, then: Continuation | None) -> Turn:
     """Run the agent until it has its output, or a tool call waits for a person.
 
+    Where the models of the definition fail, and the code names others by now, those go on: a name was wrong, or a
+    provider has withdrawn a model. What had been answered is not asked again.
+
     Raises:
         AgentError: the model, a tool or the output failed.
         OutcomeUnknown: an irreversible tool is in doubt.
@@ -81,6 +84,16 @@ async def take_turn(agent: Agent[Any], input: Any, pinned: Definition, then: Con
     """
     if then and (misfits := _misfits(agent, then)):
         return Turn(asked=misfits, definition=pinned.version)
+    try:
+        return await _turn(agent, input, pinned, then)
+    except Exception as error:
+        if agent.model_names == pinned.models or not is_of_model(error):
+            raise
+        today = dataclasses.replace(pinned, models=agent.model_names)
+        return await _turn(agent, input, dataclasses.replace(today, version=today.hashed()), then)
+
+
+async def _turn(agent: Agent[Any], input: Any, pinned: Definition, then: Continuation | None) -> Turn:
     mind = await _mind(agent, pinned)
     earlier, verdicts = (then.paused, then.verdicts) if then else (Paused(), {})
     sitting = Sitting(agent.name, pinned.models, agent.stream, pinned=pinned, earlier=earlier, verdicts=verdicts)

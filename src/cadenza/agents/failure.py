@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cadenza.errors import CadenzaError
+from cadenza.errors import CadenzaError, ModelUnavailable, UnknownName
 
 
 class AgentError(CadenzaError):
@@ -52,6 +52,17 @@ def explain(error: BaseException, agent: str, models: tuple[str, ...]) -> BaseEx
             return AgentRefused(agent, part, str(error), "Mend the agent's definition, or its model's settings.")
         case _:
             return error
+
+
+def is_of_model(error: BaseException) -> bool:
+    """Whether a turn has failed by its model: nobody knows it, it cannot be used here, or its provider refuses."""
+    from pydantic_ai import exceptions
+
+    if isinstance(error, AgentError):
+        return isinstance(error.__cause__, exceptions.ModelAPIError | exceptions.FallbackExceptionGroup)
+    return isinstance(error, ModelUnavailable) or (
+        isinstance(error, UnknownName) and error.kind == "provider of models"
+    )
 
 
 def _of_api(error: Any, agent: str, part: str) -> AgentError:
