@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 from benchmarks import environment, table, targets
-from benchmarks.harness import Key, Results, Side, SideFailed, python_side, run_imports, run_rounds
+from benchmarks.harness import Key, Results, Side, SideFailed, python_side, run_experiments, run_imports, run_rounds
+from benchmarks.side import NONE, ON_DISK
 
-WORKLOADS = {"W1": 7, "W1p": 5, "W2": 5, "W3": 3, "cpu-chain": 5, "cpu-gather": 5, "import": 7}  # rounds of a full run
+WORKLOADS = {"W1": 7, "W1p": 5, "W2": 5, "W3": 3, "cpu-chain": 5, "cpu-gather": 5, "import": 7}
+WORKLOADS |= {"W4": 3, "W5": 1, "W6": 5, "W7": 1, "W8": 5}  # rounds of a full run
 HERE = Path(__file__).resolve().parent
 
 
@@ -41,6 +43,8 @@ def main() -> int:
             rounds = asked.rounds or (2 if asked.quick else WORKLOADS[workload])
             if workload == "import":
                 run_imports(rounds, imports(peers), results, progress)
+            elif workload in EXPERIMENTS:
+                run_experiments(workload, 1 if asked.quick else rounds, experiments(workload, peers), scratch, results)
             else:
                 run_rounds(workload, rounds, sides, scratch, results, progress)
     finally:
@@ -91,7 +95,7 @@ def start_sides(results: Results) -> tuple[list[Side], Path | None]:
     try:
         peers = environment.peers_python(lambda line: print(line, flush=True))
     except environment.PeersUnavailable as unavailable:
-        results.failures.append(f"LangGraph is left out, its packages could not be installed: {unavailable.reason}")
+        results.failures.append(f"The peers are left out, their packages could not be installed: {unavailable.reason}")
         print(results.failures[-1])
     wanted = [
         ("cadenza", "benchmarks.cadenza_side", Path(sys.executable)),
@@ -99,6 +103,7 @@ def start_sides(results: Results) -> tuple[list[Side], Path | None]:
     ]
     if peers:
         wanted.append(("peer", "benchmarks.peers.langgraph_side", peers))
+        wanted.append(("peer", "benchmarks.peers.dbos_side", peers))
     for kind, module, python in wanted:
         try:
             side = python_side(kind, module, str(python))
@@ -109,6 +114,29 @@ def start_sides(results: Results) -> tuple[list[Side], Path | None]:
         results.about |= side.about
     print(", ".join(f"{name} {version}" for name, version in results.about.items()))
     return sides, peers
+
+
+EXPERIMENTS = {
+    "W8": "benchmarks.thinking",
+    "W4": "benchmarks.lives",
+    "W5": "benchmarks.installed",
+    "W6": "benchmarks.lives",
+    "W7": "benchmarks.lives",
+}
+
+
+def experiments(workload: str, peers: Path | None) -> list[tuple[Key, str, str]]:
+    """Who makes an experiment of its own (whose values, interpreter, module), each in a fresh process."""
+    found = [(Key("cadenza", "Cadenza"), sys.executable, EXPERIMENTS[workload])]
+    if peers and workload == "W4":
+        found.append((Key("peer", "LangGraph, SqliteSaver"), str(peers), "benchmarks.peers.langgraph_growth"))
+    if workload == "W8":
+        found.append((Key("peer", "Pydantic AI", NONE), sys.executable, "benchmarks.thinking_plain"))
+    if peers and workload == "W8":
+        found.append(
+            (Key("peer", "LangGraph, AsyncSqliteSaver", ON_DISK), str(peers), "benchmarks.peers.langgraph_agent")
+        )
+    return found
 
 
 def imports(peers: Path | None) -> list[tuple[Key, str, str]]:

@@ -158,6 +158,27 @@ def run_imports(
             progress(f"import round {round_number}/{rounds}: {key.name}")
 
 
+def run_experiments(
+    workload: str, rounds: int, makers: Sequence[tuple[Key, str, str]], folder: Path, results: Results
+) -> None:
+    """Have each (key, interpreter, module) make an experiment, `rounds` times; it prints a value for each measure."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environ["PYTHONPYCACHEPREFIX"] = str(BYTECODE)
+    for round_number in range(rounds):
+        for key, python, module in makers:
+            place = folder / f"{workload}-{round_number}-{module}"
+            place.mkdir(parents=True)
+            command = [python, "-m", module, workload, str(place)]
+            made = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False)
+            shutil.rmtree(place, ignore_errors=True)
+            if made.returncode != 0:
+                last = (made.stderr.strip().splitlines() or ["no message"])[-1]
+                results.failures.append(f"{workload}, {key.name}: {last}")
+                continue
+            for measure, value in json.loads(made.stdout.splitlines()[-1]).items():
+                results.values[measure][key].append(value)
+
+
 def python_side(kind: str, module: str, python: str = sys.executable) -> Side:
     """Start `python -m module` as a side process."""
     return Side(kind, [python, "-m", module])

@@ -16,6 +16,17 @@ UNITS = {
     "cpu-gather": "µs CPU/step",
     "import-time": "s",
     "import-memory": "MB",
+    "W4-bytes-800": "B/step",
+    "W4-bytes-3200": "B/step",
+    "W4-slower": "×",
+    "W5-packages": "distributions",
+    "W5-size": "MB",
+    "W6-repeated": "steps",
+    "W6-continue": "s",
+    "W7-file": "B/run",
+    "W7-memory": "MB",
+    "W7-wake": "s",
+    "W8": "ms/call",
 }
 TITLES = {
     "W1": "W1: a chain of 100 durable steps, each outcome on disk before the next step",
@@ -26,6 +37,17 @@ TITLES = {
     "cpu-gather": "Processor time a step, in-memory store, a gather of 1,000",
     "import-time": "Cold import",
     "import-memory": "Cold import, peak resident memory",
+    "W4-bytes-800": "W4: a conversation of 800 steps of 1,000 bytes, on disk with the log folded in",
+    "W4-bytes-3200": "W4: the same, 3,200 steps",
+    "W4-slower": "W4: the cost of the last 200 of 3,200 steps over that of steps 50 to 250",
+    "W5-packages": "W5: what a default installation brings",
+    "W5-size": "W5: the same, on disk with compiled byte-code",
+    "W6-repeated": "W6: killed at step 50 of 100: finished steps that ran again",
+    "W6-continue": "W6: from the start of the next process to its first step",
+    "W7-file": "W7: 100,000 runs that wait in the middle: file a run",
+    "W7-memory": "W7: the process that then wakes 1,000 of them: peak resident memory",
+    "W8": "W8: an agent of 20 tool calls, a scripted model on localhost",
+    "W7-wake": "W7: from 1,000 messages to 1,000 results, after a restart",
 }
 
 
@@ -43,12 +65,13 @@ def lower_is_better(workload: str) -> bool:
     return not UNITS[workload].endswith("steps/s")
 
 
-def best(results: Results, workload: str, kind: str, guarantees: Sequence[str] = ()) -> Key | None:
-    """The series of this kind (and one of these guarantees, if any are given) with the best median."""
+def best(results: Results, workload: str, kind: str, guarantees: Sequence[str] = (), system: str = "") -> Key | None:
+    """The series of this kind (and one of these guarantees, if any are given, of this system) with the best median."""
     found = [
         key
         for key, values in results.values.get(workload, {}).items()
-        if key.kind == kind and values and (not guarantees or key.guarantee in guarantees)
+        if key.kind == kind and values and key.name.startswith(system)
+        if not guarantees or key.guarantee in guarantees
     ]
     pick = min if lower_is_better(workload) else max
     return pick(found, key=lambda key: statistics.median(results.values[workload][key]), default=None)
@@ -71,6 +94,7 @@ def verdicts(results: Results) -> list[Verdict]:
         _times_limit(results, "W1", 0.65, "the one-insert-a-commit limit", 0),
         _times_limit(results, "W1", 0.65, "that limit with a long log (the stricter measure)", 1),
         _times_peer(results, "W1", 3, "LangGraph, best durable mode", (ON_DISK,)),
+        _times_peer(results, "W1", 7, "DBOS", (ON_DISK,)),
         _times_peer(results, "W1p", 4, "LangGraph without durability", (NONE,)),
         _times_peer(results, "W2", 20, "LangGraph durable", (AT_THE_END, ON_DISK)),
         _times_peer(results, "W3", 30, "LangGraph durable", (ON_DISK,)),
@@ -79,6 +103,17 @@ def verdicts(results: Results) -> list[Verdict]:
         _at_most(results, "cpu-gather", 50, "a step's overhead in a gather"),
         _at_most(results, "import-time", 0.2, "import cadenza"),
         _at_most(results, "import-memory", 45, "import cadenza"),
+        _at_most(results, "W4-bytes-800", 1_600, "W4: 1.3 × payload and 300 B, that is"),
+        _at_most(results, "W4-bytes-3200", 1_600, "W4, 3,200 steps: the same, that is"),
+        _at_most(results, "W4-slower", 1.1, "W4: a late step"),
+        _at_most(results, "W5-packages", 40, "W5: a default installation"),
+        _at_most(results, "W5-size", 120, "W5: a default installation"),
+        _at_most(results, "W6-repeated", 0, "W6: finished steps again"),
+        _at_most(results, "W6-continue", 0.3, "W6: time to continue"),
+        _at_most(results, "W7-file", 2_000, "W7: a parked run"),
+        _at_most(results, "W7-memory", 150, "W7: memory"),
+        _at_most(results, "W7-wake", 1, "W7: 1,000 runs woken"),
+        _over_peer(results, "W8", 1, "Pydantic AI"),
     ]
     return [verdict for verdict in judged if verdict is not None]
 
@@ -107,7 +142,8 @@ def _times_limit(results: Results, workload: str, share: float, of_what: str, in
 
 
 def _times_peer(results: Results, workload: str, times: float, whom: str, guarantees: Sequence[str]) -> Verdict | None:
-    cadenza, peer = best(results, workload, "cadenza"), best(results, workload, "peer", guarantees)
+    system = "DBOS" if whom.startswith("DBOS") else "LangGraph"
+    cadenza, peer = best(results, workload, "cadenza"), best(results, workload, "peer", guarantees, system)
     target = f"{workload} ≥ {times:g} × {whom}"
     return _judge(
         results, workload, target, cadenza, peer, times, lambda value: f"{value:.1f} × {peer.name if peer else ''}"
@@ -134,3 +170,16 @@ def _at_most(results: Results, workload: str, most: float, what: str) -> Verdict
         return Verdict(target, "not measured", None)
     value = statistics.median(results.values[workload][cadenza])
     return Verdict(target, f"{value:.3g} {UNITS[workload]}", value <= most)
+
+
+def _over_peer(results: Results, workload: str, most: float, system: str) -> Verdict | None:
+    """How much more Cadenza takes than this peer, as the median of the differences of a round."""
+    if workload not in results.values:
+        return None
+    target = f"{workload}: over {system} ≤ {most:g} {UNITS[workload]}"
+    cadenza, peer = best(results, workload, "cadenza"), best(results, workload, "peer", (), system)
+    if cadenza is None or peer is None:
+        return Verdict(target, "not measured", None)
+    values = results.values[workload]
+    more = statistics.median(a - b for a, b in zip(values[cadenza], values[peer], strict=False))
+    return Verdict(target, f"{more:.2g} {UNITS[workload]}", more <= most)
