@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_pins: weakref.WeakKeyDictionary[Context, dict[str, Awaitable[Definition]]] = weakref.WeakKeyDictionary()
-"""What each run in memory has pinned; made anew by replay."""
-
 
 class Agent(Generic[T]):
     """An agent that thinks with a model.
@@ -189,10 +186,10 @@ class Agent(Generic[T]):
         return cast("T", codec.decode(codec.encode(turn.output, Any, what), self.output, what))
 
     def _pinned(self, ctx: Context) -> Awaitable[Definition]:
-        pins = _pins.setdefault(ctx, {})
-        if self.name not in pins:
-            pins[self.name] = ctx.step(self._definition)
-        return pins[self.name]
+        name = self._definition.name
+        if name not in ctx.pins:
+            ctx.pins[name] = ctx.step(self._definition)
+        return ctx.pins[name]
 
     def __repr__(self) -> str:
         return f"<agent {self.name}>"

@@ -76,6 +76,8 @@ class Context:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self.pins: dict[str, Awaitable[Any]] = {}
+        """What layers above have pinned in this generation of the run: steps by name; replay makes them again."""
 
     @property
     def run_id(self) -> str:
