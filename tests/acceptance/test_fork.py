@@ -81,6 +81,12 @@ async def outer(ctx: Context) -> list[str]:
     return await asyncio.gather(ctx.run(inner, "quick"), ctx.run(inner, "slow"))
 
 @workflow
+async def beginning(ctx: Context) -> str:
+    child = ctx.start(inner, "slow")
+    await ctx.step(work, "b")
+    return await child.result()
+
+@workflow
 async def beside(ctx: Context) -> list[int]:
     async def branch(name: str) -> int:
         await ctx.step(work, f"{name}1")
@@ -450,6 +456,64 @@ def test_retries_that_make_no_sense_are_refused(run: Run) -> None:
         last = found[-1][1]
         assert isinstance(last, RunHandle)
         await last.result()
+
+    run(test)
+
+
+def test_a_run_is_retried_once_and_then_its_retry(run: Run) -> None:
+    async def test(world: World) -> None:
+        origin = await world.failed("line", "b", value=1)
+        world.program.broken.add("b")
+        again = await retry(world.engine, origin.run_id)
+        with pytest.raises(UsageError, match=f"was retried already: run {again.run_id}"):
+            await retry(world.engine, origin.run_id)
+        with pytest.raises(RunFailed):
+            await again.result()
+        world.program.broken.clear()
+        assert (await (await retry(world.engine, again.run_id)).result())["c"] == 4
+        assert world.done == ["b", "b", "c"]
+
+    run(test)
+
+
+def test_children_go_on_from_their_own_failures(run: Run) -> None:
+    async def test(world: World) -> None:
+        world.program.broken.add("pay")
+        origin = await world.start("outer")
+        with pytest.raises(RunFailed):
+            await origin.result()
+        world.program.broken.clear()
+        while not all(each.ended for each in world.engine.runs()):
+            await asyncio.sleep(0.005)  # the other child was asked to stop
+        assert {"a", "quick begins", "slow begins"} <= set(world.done)
+        world.done.clear()
+        again = await retry(world.engine, origin.run_id)
+        await again.settled()
+        slow = next(each for each in world.engine.runs() if each.parent == again.run_id and not each.ended)
+        await world.engine.signal(slow.run_id, "word", "now")
+        assert await again.result() == ["quick", "now"]
+        assert world.done == ["pay quick", "pay slow"]
+        nested = world.engine.runs()
+        assert len(nested) == 6
+        assert all(each.parent in ("", origin.run_id, again.run_id) for each in nested)
+
+    run(test)
+
+
+def test_a_retry_waits_for_children_that_go_on(run: Run) -> None:
+    async def test(world: World) -> None:
+        world.program.broken.add("b")
+        origin = await world.start("beginning")
+        with pytest.raises(RunFailed):
+            await origin.result()
+        world.program.broken.clear()
+        child = next(each for each in world.engine.runs() if each.parent)
+        with pytest.raises(UsageError, match=f"child run {child.run_id} of run {origin.run_id} goes on"):
+            await retry(world.engine, origin.run_id)
+        await world.engine.signal(child.run_id, "word", "late")
+        await world.engine.handle(child.run_id).result()
+        assert await (await retry(world.engine, origin.run_id)).result() == "late"
+        assert world.done.count("slow begins") == 1
 
     run(test)
 

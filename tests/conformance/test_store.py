@@ -620,7 +620,10 @@ def test_a_run_is_created_with_its_whole_history_in_one_operation(stores: Stores
     history = (completed("a#1"), tagged, large, forked)
     new = new_run("fork", history=history, business_id="order", on_conflict="replace", parent="")
     new = msgspec.structs.replace(new, started=msgspec.structs.replace(new.started, generation=2, begun_as="origin"))
-    row, is_new = store.do(Create(new))
+    child = new_run("fork.child", history=(forked,), parent="fork", parent_path="@run:flow#1")
+    row, is_new = store.do(Create(new, (child,)))
+    assert (store.row("fork.child").parent, store.journal("fork.child")) == ("fork", [child.started, forked])
+    assert store.do(Create(new, (child,))) == (row, False)
     assert (is_new, row.status, row.generation, row.first_seq) == (True, "ready", 2, 1)
     assert (row.created_at, row.ready_at) == (NOW + SECOND, NOW + SECOND)  # not when its origin was started
     again = stores.reopened() if stores.kind != "memory" else store

@@ -7,7 +7,7 @@ on, and the origin is not touched. What the origin was waiting for, the fork wai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cadenza.durable import events
@@ -18,7 +18,7 @@ from cadenza.engine.handle import RunHandle
 from cadenza.engine.redoing import done_again
 from cadenza.engine.run_id import new_run_id
 from cadenza.engine.splice import Cut, Splice, Spliced
-from cadenza.engine.store import Create, RunRow, perform
+from cadenza.engine.store import Create, NewRun, RunRow, perform
 from cadenza.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ async def fork(
         raise UsageError("a fork needs a path to begin at, or an output to begin with")
     journal = engine.store.events(row.no, row.first_seq)
     cut = cut_at(engine, row, journal, at if at != "" else _first(journal, given))
-    spliced, new_id = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
-    return await create(engine, row, spliced, new_id)
+    spliced = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
+    return await create(engine, row, spliced)
 
 
 def splice(
@@ -74,31 +74,51 @@ def splice(
     outputs: Mapping[str, Any],
     *,
     redo_irreversible: bool,
-) -> tuple[Spliced, str]:
-    """The new run's journal and its run id; nothing is written. Raises as ``fork`` does."""
+) -> Spliced:
+    """The new run's journal; nothing is written. Raises as ``fork`` does."""
     now = engine.clock.now()
-    new_id = new_run_id(now, engine.chance)
-    spliced = Splice(engine.store, row, journal, find_workflow(row.workflow), cut, outputs).make(new_id, now)
+    workflow = find_workflow(row.workflow)
+    spliced = Splice(engine.store, row, journal, workflow, cut, outputs).make(new_run_id(now, engine.chance), now)
+    refuse_undone(row, spliced)
+    if not redo_irreversible:
+        refuse_done_again(done_again(engine.store, journal, spliced))
+    return spliced
+
+
+def refuse_undone(row: RunRow, spliced: Spliced) -> None:
+    """Raises UsageError if the new run would count on what the old one has undone."""
     if spliced.undone:
-        first = spliced.undone[0]
         raise UsageError(
             f"{', '.join(spliced.undone)} was undone when run {row.run_id} ended, and a run from after it would count "
-            f"on what is no longer there. Fork at {first} or before it, or give its output"
+            f"on what is no longer there. Fork at {spliced.undone[0]} or before it, or give its output"
         )
-    again = [] if redo_irreversible else done_again(engine.store, row, journal, spliced)
+
+
+def refuse_done_again(again: list[str]) -> None:
+    """Raises UsageError if there is irreversible work that the new run would do again."""
     if again:
         more = " …" if len(again) > 5 else ""
         raise UsageError(f"irreversible work would be done again: {', '.join(again[:5])}{more}. {REDO}")
-    return spliced, new_id
 
 
-async def create(engine: Engine, row: RunRow, spliced: Spliced, run_id: str, business_id: str = "") -> RunHandle[Any]:
-    """Write the new run with its whole journal, in one operation; ``business_id`` is taken from whoever has it."""
-    new = new_run(
-        spliced.started, row.priority, history=spliced.history, business_id=business_id, on_conflict="replace"
-    )
-    await perform(engine.store, Create(new))
-    return await engine.resume(run_id)
+async def create(
+    engine: Engine, row: RunRow, spliced: Spliced, business_id: str = "", children: Sequence[NewRun] = ()
+) -> RunHandle[Any]:
+    """Write the new run with its whole journal, in one operation; ``business_id`` is taken from whoever has it.
+
+    Raises:
+        UsageError: there is a run of its run id.
+    """
+    new = as_new(row, spliced, business_id=business_id, on_conflict="replace")
+    made, is_new = await perform(engine.store, Create(new, tuple(children)))
+    if not is_new:
+        raise UsageError(f"run {row.run_id} was retried already: run {made.run_id} is {made.shown_status}")
+    return await engine.resume(made.run_id)
+
+
+def as_new(row: RunRow, spliced: Spliced, **options: Any) -> NewRun:
+    """A run that goes on from ``row`` with this journal."""
+    return new_run(spliced.started, row.priority, history=spliced.history, **options)
 
 
 def cut_at(engine: Engine, row: RunRow, journal: list[events.AnyEvent], at: str | int, how: str = "fork") -> Cut:

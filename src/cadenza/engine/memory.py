@@ -81,7 +81,10 @@ class MemoryStore(Tables):
             if not row.ended:
                 self._deliver(row, store.Posting(row.run_id, CancelRequested(at=0, reason="replaced")), new.created_at)
             self._rows[row.no] = replace(self._rows[row.no], business_id="")
-        return self._insert(new), True
+        row = self._insert(new)
+        for child in operation.children:
+            self._insert(child)
+        return row, True
 
     def _insert(self, new: store.NewRun) -> RunRow:
         at, no = new.created_at, self._last_no + 1

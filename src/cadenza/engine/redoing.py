@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
-from cadenza.durable import commands, events
+from cadenza.durable import events
 from cadenza.durable.path import UNDO
 from cadenza.engine.splice import Spliced
-from cadenza.engine.store import RunRow, Store
+from cadenza.engine.store import Store
 
 
-def done_again(store: Store, row: RunRow, journal: list[events.AnyEvent], spliced: Spliced) -> list[str]:
-    """Paths of irreversible steps and tool calls of ``row`` and its children that a new run would do once more.
+def done_again(
+    store: Store, journal: list[events.AnyEvent], spliced: Spliced, continued: Container[str] = ()
+) -> list[str]:
+    """Paths of irreversible steps and tool calls of a run and its children that a new run would do once more.
+
+    Children at the paths ``continued`` are left out.
 
     It is what was begun, may have happened, and is not in the new run's journal. Whether the new run comes to it
     depends on what it does; that it might is enough.
@@ -26,14 +30,9 @@ def done_again(store: Store, row: RunRow, journal: list[events.AnyEvent], splice
     ]
     own = {each.path: each.run_id for each in journal if isinstance(each, events.ChildStarted)}
     for path, run_id in own.items():
-        if path not in settled:
+        if path not in settled and path not in continued:
             found += _of_family(store, run_id)
     return found
-
-
-def restarted(spliced: Spliced) -> list[str]:
-    """Run ids of the origin's children that the new run starts anew."""
-    return [each.run_id for each in spliced.open if isinstance(each, commands.StartChild)]
 
 
 def _of_family(store: Store, run_id: str) -> list[str]:

@@ -7,17 +7,22 @@ the redrive of Step Functions, what succeeded is not done again, also not in bra
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cadenza.durable import commands, events
+from cadenza.durable.children import child_run_id
+from cadenza.durable.define import find_workflow
 from cadenza.durable.failure import Failure
 from cadenza.durable.path import UNDO
-from cadenza.engine.fork import create, cut_at, splice
+from cadenza.engine.fork import as_new, create, cut_at, refuse_done_again, refuse_undone, splice
 from cadenza.engine.handle import RunHandle
-from cadenza.engine.splice import Cut
+from cadenza.engine.redoing import done_again
+from cadenza.engine.run_id import new_run_id
+from cadenza.engine.splice import Cut, Splice, Spliced
 from cadenza.engine.store import Filter, RunRow
 from cadenza.errors import CadenzaError, UsageError
 
@@ -31,15 +36,17 @@ NAMING_A_PATH = ("cadenza.errors:StepError", "cadenza.errors:ChildError")
 async def retry(engine: Engine, run_id: str, *, redo_irreversible: bool = False) -> RunHandle[Any]:
     """Go on with a failed or cancelled run from where it failed or was cancelled, as a new run.
 
-    The step that failed is attempted again with all its attempts, and keeps its sub-results. If the run has undone what
-    it had done, the new one begins at the first step that was undone. Messages are received again.
+    The step that failed is attempted again with all its attempts, and keeps its sub-results; a child run that failed
+    goes on from its own failure. If the run has undone what it had done, the new one begins at the first step that was
+    undone. Messages are received again. A run is retried once; after that, its retry is.
 
     Returns:
         A handle to the new run, which has taken over the business id.
 
     Raises:
         UnknownName: no such run.
-        UsageError: it has not failed; it is a child run; irreversible work would be done again.
+        UsageError: it has not failed; it was retried already; it is a child run, or has one that goes on; irreversible
+            work would be done again.
         WorkflowBug: the code of this process does not fit the run's journal.
     """
     row = engine.find(run_id)
@@ -53,15 +60,51 @@ async def retry(engine: Engine, run_id: str, *, redo_irreversible: bool = False)
             f"run {row.run_id} is {row.shown_status}; only a failed or cancelled run can be retried. "
             f"Instead, {instead.get(row.status, 'wait for its end, or cancel it')}"
         )
-    journal = engine.store.events(row.no, row.first_seq)
-    cut = _cut(row, journal)
-    spliced, new_id = splice(engine, row, journal, cut, {}, redo_irreversible=redo_irreversible)
-    if isinstance(spliced.ending, commands.Failed):
-        raise UsageError(
-            f"run {row.run_id} would fail at once in the same way: it is the workflow's own code that comes to "
-            f"{spliced.ending.failure}. Mend it, then retry"
-        )
-    return await create(engine, row, spliced, new_id, row.business_id)
+    (spliced, _), *children = _Continuation(engine, redo_irreversible=redo_irreversible).of(row, _next_id(row))
+    return await create(engine, row, spliced, row.business_id, [as_new(old, each) for each, old in children])
+
+
+def _next_id(row: RunRow) -> str:
+    """The run id of a run's retry: always the same, so that a run is retried once, however often that is asked for."""
+    return new_run_id(row.ended_at, random.Random(f"retry of {row.run_id}"))
+
+
+class _Continuation:
+    """Makes the journals of a retried run and of its children that failed or were cancelled with it."""
+
+    def __init__(self, engine: Engine, *, redo_irreversible: bool) -> None:
+        self._engine, self._redo = engine, redo_irreversible
+
+    def of(self, row: RunRow, run_id: str, parent: str = "", path: str = "") -> list[tuple[Spliced, RunRow]]:
+        """The journal of ``run_id``, which goes on from ``row``, and those of its children; each with its origin."""
+        store = self._engine.store
+        if (before := store.run(run_id)) is not None:
+            raise UsageError(f"run {row.run_id} was retried already: run {before.run_id} is {before.shown_status}")
+        journal = store.events(row.no, row.first_seq)
+        splice = Splice(store, row, journal, find_workflow(row.workflow), _cut(journal), {})
+        spliced = splice.make(run_id, self._engine.clock.now(), parent, path)
+        if isinstance(spliced.ending, commands.Failed):
+            raise UsageError(
+                f"run {row.run_id} would fail at once in the same way: it is the workflow's own code that comes to "
+                f"{spliced.ending.failure}. Mend it, then retry"
+            )
+        refuse_undone(row, spliced)
+        old = {each.path: store.run(each.run_id) for each in spliced.open if isinstance(each, commands.StartChild)}
+        if not self._redo:
+            refuse_done_again(done_again(store, journal, spliced, old))
+        found = [(spliced, row)]
+        for at, child in old.items():
+            if child is not None:
+                found += self._of_child(row, child, child_run_id(run_id, spliced.started.generation, at), run_id, at)
+        return found
+
+    def _of_child(self, row: RunRow, child: RunRow, run_id: str, parent: str, at: str) -> list[tuple[Spliced, RunRow]]:
+        if not child.ended:
+            raise UsageError(
+                f"child run {child.run_id} of run {row.run_id} goes on. Wait for its end, which the retry will know "
+                "of, or cancel it"
+            )
+        return self.of(child, run_id, parent, at)
 
 
 async def retry_all(
@@ -101,14 +144,14 @@ async def reset(
     journal = engine.store.events(row.no, row.first_seq)
     given = dict(outputs or {})
     cut = cut_at(engine, row, journal, to, "reset")
-    spliced, new_id = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
+    spliced = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
     if not row.ended:
         for each in _family(engine, row):
-            await engine.cancel(each.run_id, f"reset: run {new_id} goes on", force=True)
+            await engine.cancel(each.run_id, f"reset to {to}", force=True)
         journal = engine.store.events(row.no, row.first_seq)  # it may have gone on until a moment ago
         cut = cut_at(engine, row, journal, to, "reset")
-        spliced, new_id = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
-    return await create(engine, row, spliced, new_id, row.business_id)
+        spliced = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
+    return await create(engine, row, spliced, row.business_id)
 
 
 def _refuse_child(row: RunRow, what: str) -> None:
@@ -127,7 +170,7 @@ def _family(engine: Engine, row: RunRow) -> list[RunRow]:
     return [each for each in found if not each.ended]
 
 
-def _cut(row: RunRow, journal: list[events.AnyEvent]) -> Cut:
+def _cut(journal: list[events.AnyEvent]) -> Cut:
     """Before what ended the run; and before the first step that was undone then."""
     index, path = _what_ended(journal)
     undone = _undone(journal, index)

@@ -95,8 +95,8 @@ class Splice:
         self._under_way: set[str] = set()
         self._machine = Machine(workflow)
 
-    def make(self, run_id: str, now: int) -> Spliced:
-        """The journal of ``run_id``.
+    def make(self, run_id: str, now: int, parent: str = "", parent_path: str = "") -> Spliced:
+        """The journal of ``run_id``, which is a child of ``parent`` at ``parent_path`` if that is given.
 
         Raises:
             UnknownName, UsageError, InputInvalid: a given outcome has no place, or does not fit.
@@ -105,7 +105,11 @@ class Splice:
         first = self._journal[0]
         assert isinstance(first, events.RunStarted), "a generation begins with its start"
         started = msgspec.structs.replace(
-            first, run_id=run_id, begun_as=first.begun_as or first.run_id, parent="", parent_path=""
+            first,
+            run_id=run_id,
+            begun_as=first.begun_as or first.run_id,
+            parent=parent,
+            parent_path=parent_path,
         )
         try:
             self._feed(started)

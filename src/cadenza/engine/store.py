@@ -122,9 +122,11 @@ class NewRun(msgspec.Struct, frozen=True):
 
 
 class Create(Operation[tuple[RunRow, bool]], frozen=True):
-    """Start a run. Results in (run, whether it is new). Raises DuplicateRun."""
+    """Start a run, with ``children`` that it will find there. Results in (run, whether it is new). Raises
+    DuplicateRun."""
 
     run: NewRun
+    children: tuple[NewRun, ...] = ()
 
 
 class Posting(msgspec.Struct, frozen=True):

@@ -76,7 +76,10 @@ class Operations:
             if not row.ended:
                 self._deliver(row, store.Posting(row.run_id, CancelRequested(at=0, reason="replaced")), new.created_at)
             self._execute(self._sql["forget_business_id"], (row.no,))
-        return self._insert(new), True
+        row = self._insert(new)
+        for child in operation.children:
+            self._insert(child)
+        return row, True
 
     def _insert(self, new: store.NewRun) -> RunRow:
         started, at = new.started, new.created_at
