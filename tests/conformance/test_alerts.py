@@ -1,6 +1,7 @@
 """People are told of runs that fail or block: at least once, and not for ever; on both stores."""
 
 import asyncio
+import base64
 import json
 import sys
 import threading
@@ -14,6 +15,9 @@ import pytest
 from cadenza import Context, Engine, EngineOptions, workflow
 from cadenza.engine import alerts
 from cadenza.engine.options import Alerts
+from cadenza.engine.sqlite.rotation import rotate
+from cadenza.engine.sqlite.sealing import KeyRing
+from cadenza.engine.sqlite.store import SQLiteStore
 from cadenza.errors import DefinitionError, UsageError
 
 
@@ -159,3 +163,26 @@ def test_an_alert_outlives_its_worker(tmp_path: Path, hook: Webhook, monkeypatch
 def test_alerts_that_can_never_work_are_refused(given: Alerts) -> None:
     with pytest.raises(UsageError):
         alerts.check_alerts(given)
+
+
+def test_what_an_alert_quotes_is_sealed_while_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = (base64.b64encode(each * 32).decode() for each in (b"o", b"n"))
+    path = tmp_path / "s.db"
+    monkeypatch.setenv("CADENZA_KEYS", f"old:{old}")
+
+    async def fail() -> None:
+        async with Engine.open(path, EngineOptions(alerts=Alerts(command=str(tmp_path / "not-there")))) as engine:
+            await end(engine, "fail")
+
+    asyncio.run(fail())
+    content = b"".join(each.read_bytes() for each in tmp_path.glob("s.db*") if each.is_file())
+    assert b"no money" not in content
+    monkeypatch.setenv("CADENZA_KEYS", f"new:{new},old:{old}")
+    keys = KeyRing.from_environment()
+    assert keys is not None
+    assert rotate(path, keys).retired == ["old"]
+    monkeypatch.setenv("CADENZA_KEYS", f"new:{new}")
+    store = SQLiteStore(path)
+    (alert,) = store.alerts(1 << 62, 1)
+    assert "no money" in alert.detail
+    store.close()

@@ -71,10 +71,13 @@ class Payloads:
         row = RunRow(*values)
         detail: str | bytes = row.detail
         if isinstance(detail, bytes):
-            row = msgspec.structs.replace(
-                row, detail=self._open(detail, detail_at(row.run_id)).decode(errors="replace")
-            )
+            row = msgspec.structs.replace(row, detail=self.read_detail(row.run_id, detail))
         return row
+
+    def read_detail(self, run_id: str, detail: str | bytes) -> str:
+        if isinstance(detail, str):
+            return detail
+        return self._open(detail, detail_at(run_id)).decode(errors="replace")
 
     def _open(self, raw: bytes, where: bytes) -> bytes:
         return unsealed(raw, where, self.keys, self._location)

@@ -277,6 +277,12 @@ SELECT no, detail, run_id FROM run WHERE no > ? AND detail <> '' AND substr(deta
 -- name: reseal_details
 UPDATE run SET detail = ? WHERE no = ?
 
+-- name: stale_alerts
+SELECT id, detail, run_id FROM alert WHERE id > ? AND detail <> '' AND substr(detail, 1, {head}) <> ? ORDER BY id LIMIT ?
+
+-- name: reseal_alerts
+UPDATE alert SET detail = ? WHERE id = ?
+
 -- name: stale_payloads
 SELECT hash, body FROM blob WHERE substr(body, 1, {head}) <> ? LIMIT 20
 

@@ -26,7 +26,13 @@ PASSES_MAX = 5
 Progress = Callable[[str, int], None]
 """Called with (what, how many values of it were sealed so far)."""
 Place = Callable[..., bytes]
-SIMPLE: dict[str, Place] = {"events": event_at, "letters": letter_at, "tasks": task_at, "details": detail_at}
+SIMPLE: dict[str, Place] = {
+    "events": event_at,
+    "letters": letter_at,
+    "tasks": task_at,
+    "details": detail_at,
+    "alerts": detail_at,
+}
 """What is sealed value by value, and what its place is called. Queries are named ``stale_<what>``, ``reseal_<what>``:
 the first gives (id, value, what ``Place`` takes), by ids, the second takes (value, id)."""
 

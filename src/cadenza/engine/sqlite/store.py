@@ -121,7 +121,10 @@ class SQLiteStore:
         ]
 
     def alerts(self, now: int, limit: int) -> list[AlertRow]:
-        return [AlertRow(*row) for row in self._all("alerts", (now, limit))]
+        return [
+            AlertRow(id, run_id, workflow, status, self._payloads.read_detail(run_id, detail), *rest)
+            for id, run_id, workflow, status, detail, *rest in self._all("alerts", (now, limit))
+        ]
 
     def mail(self, owner: str) -> list[int]:
         return [no for (no,) in self._all("mail", (owner,))]
