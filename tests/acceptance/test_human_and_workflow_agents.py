@@ -184,6 +184,24 @@ def test_definitions_that_make_no_sense_are_refused() -> None:
         as_agent(asking, name="reviewer")
 
 
+@workflow
+async def approving(ctx: Context, titles: list[str]) -> list[bool]:
+    return await map_reduce(ctx, [Draft(title=each) for each in titles], "approver")
+
+
+def test_a_pattern_takes_people() -> None:
+    async def main(engine: Engine) -> None:
+        handle = await engine.start(approving, ["Spring", "Summer"])
+        while len(found := engine.tasks(handle.run_id)) < 2:
+            await asyncio.sleep(0.01)
+        for row, task in found:
+            answer = Answer(approved=task.details["input"]["title"] == "Summer")
+            await engine.answer(handle.run_id, row.path, answer)
+        assert await handle.result() == [False, True]
+
+    play(main)
+
+
 # --- workflows --------------------------------------------------------------------------------------------------------
 
 

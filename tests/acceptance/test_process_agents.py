@@ -244,6 +244,21 @@ def test_a_process_that_hangs_and_ignores_sigterm_is_killed_with_all_that_it_has
     until(lambda: not any(alive(pid) for pid in pids), f"{pids} are still there")
 
 
+def test_a_process_may_clean_up_when_it_is_told_to_end(tmp_path: Path) -> None:
+    text = """
+        import pathlib, signal, sys, time
+        def clean(*_):
+            pathlib.Path("cleaned").touch()
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, clean)
+        sys.stdin.readline()
+        time.sleep(1000)
+    """
+    agent = ProcessAgent("tidy", script(tmp_path, text), folder=str(tmp_path), timeout_s=2.0, grace_s=20, retry=None)
+    assert "tidy took longer than 2.0 s" in failure(agent)
+    assert (tmp_path / "cleaned").exists()
+
+
 def test_cancelling_the_run_ends_the_process(tmp_path: Path) -> None:
     agent = ProcessAgent("cancelled", script(tmp_path, STUBBORN), folder=str(tmp_path), grace_s=0.1)
 

@@ -5,6 +5,7 @@ Source: OpenAPI Specification 3.0.4 and 3.1.1.
 
 from __future__ import annotations
 
+import functools
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -50,15 +51,24 @@ def read_operation(source: Source, operation: str, server: str = "") -> Operatio
 def read_document(where: str) -> dict[str, Any]:
     """A document from a file or a URL, JSON or YAML. Raises DefinitionError."""
     try:
-        raw = _fetched(where) if _is_url(where) else Path(where).read_bytes()
+        if not _is_url(where):
+            found = Path(where).stat()
+            return _of_file(where, (found.st_mtime_ns, found.st_size))
+        raw = _fetched(where)
     except OSError as error:
         raise DefinitionError(f"{where}: the OpenAPI document cannot be read: {error}") from error
-    if len(raw) > DOCUMENT_BYTES_MAX:
-        raise DefinitionError(f"{where}: the OpenAPI document is over {DOCUMENT_BYTES_MAX:,} bytes")
     return _parsed(raw, where)
 
 
+@functools.lru_cache(maxsize=8)
+def _of_file(where: str, _: tuple[int, int]) -> dict[str, Any]:
+    """One file often describes many agents."""
+    return _parsed(Path(where).read_bytes(), where)
+
+
 def _parsed(raw: bytes, where: str) -> dict[str, Any]:
+    if len(raw) > DOCUMENT_BYTES_MAX:
+        raise DefinitionError(f"{where}: the OpenAPI document is over {DOCUMENT_BYTES_MAX:,} bytes")
     import yaml
 
     class Loader(yaml.SafeLoader):
