@@ -16,7 +16,8 @@ from typing import Any
 import apsw
 import pytest
 
-from cadenza import Answer, CadenzaError, Context, Engine, EngineOptions, HumanTask, step, workflow
+from cadenza import Answer, CadenzaError, Context, Engine, EngineOptions, HumanTask, RunFailed, step, workflow
+from cadenza.engine.options import Alerts
 from cadenza.engine.sqlite.backup import back_up
 from cadenza.engine.sqlite.rotation import Rotated, rotate
 from cadenza.engine.sqlite.sealing import KeyRing
@@ -310,6 +311,33 @@ def test_keys_change_while_workers_write(key: Callable[..., None], tmp_path: Pat
         if row.workflow.endswith("backup_load:whole"):
             assert json.loads(journal[-1].value) == backup_load.result(json.loads(journal[0].input))
     assert asyncio.run(finish(path)) == SECRET
+
+
+def test_alerts_are_sealed_and_sealed_anew(key: Callable[..., None], tmp_path: Path) -> None:
+    path = tmp_path / "cadenza.db"
+    key("", f"old:{OLD}")
+
+    async def fail() -> None:
+        options = EngineOptions(alerts=Alerts(command="false"))  # nobody is told, so that it stays
+        async with Engine.open(path, options) as engine:
+            with pytest.raises(RunFailed):
+                await (await engine.start(failing, SECRET)).result()
+
+    def alerts() -> list[str]:
+        store = SQLiteStore(path)
+        try:
+            return [row.detail for row in store.alerts(1 << 62, 10)]
+        finally:
+            store.close()
+
+    asyncio.run(fail())
+    (detail,) = alerts()
+    assert SECRET in detail
+    assert SECRET.encode() not in raw(path)
+    key("", BOTH)
+    assert rotated(path).settled
+    key("", f"new:{NEW}")
+    assert alerts() == [detail]
 
 
 def test_a_backup_needs_no_key_and_is_encrypted_too(key: Callable[..., None], tmp_path: Path) -> None:

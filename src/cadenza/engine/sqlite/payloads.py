@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from cadenza.durable.events import PAYLOAD_FIELDS, AnyEvent, decode_event, encode_event
-from cadenza.engine.sqlite.sealing import KeyRing, is_sealed, unsealed
+from cadenza.engine.sqlite.sealing import MARK, KeyRing, unsealed
 from cadenza.engine.store import SEQ_BITS, SEQ_MASK, RunRow
 from cadenza.errors import StoreCorrupt
 
@@ -51,49 +51,45 @@ class Payloads:
 
     def read_event(self, id: int, raw: bytes, digest: bytes | None, body: bytes | None) -> AnyEvent:
         """Raises KeyMissing, StoreCorrupt."""
-        where = f"event {id & SEQ_MASK} of run number {id >> SEQ_BITS}"
-        event = self._decoded(where, self._open(raw, event_at(id)))
+        event = self._decoded(self._open(raw, event_at, id), event_at, id)
         if digest is None:
             return event
-        if body is not None and is_sealed(body):
-            body = self._open(body, blob_at(digest))
+        if body is not None and body.startswith(MARK):
+            body = self._open(body, blob_at, digest)
         elif body is None or hashlib.sha256(body).digest() != digest:
-            raise StoreCorrupt(self._location, f"the payload of {where} is not what was written")
+            problem = f"the payload of {event_at(id).decode()} is not what was written"
+            raise StoreCorrupt(self._location, problem)
         return msgspec.structs.replace(event, **{PAYLOAD_FIELDS[type(event)]: body})
 
     def read_letter(self, no: int, raw: bytes) -> Any:
-        return self._decoded(f"a letter to run number {no}", self._open(raw, letter_at(no)))
+        return self._decoded(self._open(raw, letter_at, no), letter_at, no)
 
     def read_task(self, no: int, path: str, raw: bytes) -> bytes:
-        return self._open(raw, task_at(no, path))
+        return self._open(raw, task_at, no, path)
 
     def read_run(self, values: Sequence[Any]) -> RunRow:
         row = RunRow(*values)
-        detail: str | bytes = row.detail
-        if isinstance(detail, bytes):
-            row = msgspec.structs.replace(row, detail=self.read_detail(row.run_id, detail))
-        return row
+        text = self.read_detail(row.run_id, row.detail)
+        return row if text is row.detail else msgspec.structs.replace(row, detail=text)
 
     def read_detail(self, run_id: str, detail: str | bytes) -> str:
-        if isinstance(detail, str):
-            return detail
-        return self._open(detail, detail_at(run_id)).decode(errors="replace")
+        return detail if isinstance(detail, str) else self._open(detail, detail_at, run_id).decode(errors="replace")
 
-    def _open(self, raw: bytes, where: bytes) -> bytes:
-        return unsealed(raw, where, self.keys, self._location)
+    def _open(self, raw: bytes, place: Callable[..., bytes], *about: Any) -> bytes:
+        return unsealed(raw, place(*about), self.keys, self._location) if raw.startswith(MARK) else raw
 
-    def _decoded(self, where: str, raw: bytes) -> AnyEvent:
+    def _decoded(self, raw: bytes, place: Callable[..., bytes], about: int) -> AnyEvent:
         try:
             return decode_event(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
-            raise StoreCorrupt(self._location, f"{where} cannot be read ({error})") from error
+            raise StoreCorrupt(self._location, f"{place(about).decode()} cannot be read ({error})") from error
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
 
 
 def event_at(id: int) -> bytes:
-    return b"event %d" % id
+    return b"event %d of run number %d" % (id & SEQ_MASK, id >> SEQ_BITS)
 
 
 def blob_at(digest: bytes) -> bytes:
@@ -101,11 +97,11 @@ def blob_at(digest: bytes) -> bytes:
 
 
 def letter_at(no: int) -> bytes:
-    return b"letter to %d" % no
+    return b"letter to run number %d" % no
 
 
 def task_at(no: int, path: str) -> bytes:
-    return b"task of %d at %s" % (no, path.encode())
+    return b"question of run number %d at %s" % (no, path.encode())
 
 
 def detail_at(run_id: str) -> bytes:

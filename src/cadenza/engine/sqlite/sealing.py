@@ -98,13 +98,9 @@ class KeyRing:
         return self._keys.get(sealed[:HEAD_BYTES])
 
 
-def is_sealed(raw: bytes) -> bool:
-    return raw.startswith(MARK) and len(raw) >= HEAD_BYTES + NONCE_BYTES + TAG_BYTES
-
-
 def unsealed(raw: bytes, where: bytes, keys: KeyRing | None, location: str) -> bytes:
     """What ``raw`` holds, sealed or plain. Raises KeyMissing, StoreCorrupt."""
-    if not is_sealed(raw):
+    if not raw.startswith(MARK) or len(raw) < HEAD_BYTES + NONCE_BYTES + TAG_BYTES:
         return raw
     key = keys.find(raw) if keys is not None else None
     if key is None:
