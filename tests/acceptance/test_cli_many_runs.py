@@ -260,6 +260,16 @@ def test_blocked_runs_are_given_another_try(cadenza: Project) -> None:
         until(lambda: set(ids(cadenza, "completed")) == set(blocked), "the mended runs never ended")
 
 
+def test_failed_runs_are_retried(cadenza: Project) -> None:
+    first, _ = start(cadenza, "refused"), start(cadenza, "refused", topic="gift")
+    retried = cadenza("retry", "--where", "topic=refund", "--yes")
+    assert (retried.code, "1 run retried" in retried.err) == (0, True), retried.err
+    (new,) = ids(cadenza, "pending")
+    again = cadenza("retry", "--workflow", "refused", "--yes")
+    assert (again.code, "1 run retried" in again.err, f"{first}: " in again.err) == (1, True, True), again.err
+    assert new in again.err
+
+
 @pytest.mark.parametrize(
     ("command", "says"),
     [

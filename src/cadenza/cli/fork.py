@@ -7,9 +7,20 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from cadenza.cli.place import JsonOption, StoreOption, existing, reading, store_flag
+from cadenza.cli.selection import (
+    Choice,
+    DryRunOption,
+    StatusOption,
+    WhereOption,
+    WorkflowOption,
+    YesOption,
+    filter_of,
+    over_all,
+)
 from cadenza.cli.streams import print_json, say
 from cadenza.cli.workers import say_who_goes_on
 from cadenza.engine.engine import Engine
@@ -60,14 +71,34 @@ def fork(
 
 
 def retry(
-    run_id: RunArgument,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="One run; left out if the options choose many.")] = "",
     target: TargetArgument = "",
     *,
     redo_irreversible: RedoOption = False,
+    where: WhereOption = None,
+    status: StatusOption = None,
+    workflow: WorkflowOption = "",
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     store: StoreOption = "cadenza.db",
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a failed or cancelled run from where it failed, as a new run with the same business id."""
+    """Go on with a failed or cancelled run from where it failed, as a new run with the same business id.
+
+    Of many runs, those that have failed are retried, unless --status says otherwise.
+    """
+    if (filter := filter_of(where, status, workflow, run_id)) is not None:
+        folders = [Path.cwd(), existing(store).parent]
+
+        async def again(engine: Engine, row: RunRow) -> None:
+            from cadenza.cli import target as targets
+
+            targets.load_for(row.workflow, folders)
+            await retry_run(engine, row.run_id, redo_irreversible=redo_irreversible)
+
+        named = filter if filter.status else msgspec.structs.replace(filter, status=("failed",))
+        over_all(store, named, again, "retried", Choice(yes, dry_run, ended=True))
+        return
 
     async def begin(engine: Engine, row: RunRow) -> RunHandle[Any]:
         return await retry_run(engine, row.run_id, redo_irreversible=redo_irreversible)

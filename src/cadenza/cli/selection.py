@@ -49,6 +49,7 @@ class Choice(msgspec.Struct, frozen=True):
     yes: bool
     dry_run: bool
     children: bool = False
+    ended: bool = False
 
 
 def conditions(where: list[str] | None) -> tuple[Condition, ...]:
@@ -90,10 +91,12 @@ def filter_of(where: list[str] | None, status: list[str] | None, workflow: str, 
     return Filter(statuses(status), workflow, limit=ALL, attributes=conditions(where))
 
 
-def open_runs(engine: Engine, filter: Filter, *, children: bool) -> list[RunRow]:
-    """Those of the filter's runs that have not ended, oldest first; children if wanted."""
-    named = filter if filter.status else msgspec.structs.replace(filter, status=OPEN)
-    return [row for row in engine.runs(named)[::-1] if not row.ended and (children or not row.parent)]
+def chosen_runs(engine: Engine, filter: Filter, choice: Choice) -> list[RunRow]:
+    """Those of the filter's runs that have ended, or those that have not, oldest first; children if wanted."""
+    named = filter if filter.status or choice.ended else msgspec.structs.replace(filter, status=OPEN)
+    return [
+        row for row in engine.runs(named)[::-1] if row.ended == choice.ended and (choice.children or not row.parent)
+    ]
 
 
 def confirm(rows: list[RunRow], what: str, *, yes: bool, dry_run: bool) -> bool:
@@ -132,7 +135,7 @@ class Progress:
 def over_all(
     store: str, filter: Filter, act: Callable[[Engine, RunRow], Awaitable[None]], what: str, choice: Choice
 ) -> None:
-    """Choose open runs, ask, ``act`` on each, and say what became of them.
+    """Choose runs, ask, ``act`` on each, and say what became of them.
 
     Raises:
         UsageError: nobody can be asked. typer.Exit: it could not be done to all of them.
@@ -140,7 +143,7 @@ def over_all(
 
     async def main() -> None:
         async with reading(store) as engine:
-            rows = open_runs(engine, filter, children=choice.children)
+            rows = chosen_runs(engine, filter, choice)
             if not confirm(rows, what, yes=choice.yes, dry_run=choice.dry_run):
                 return
             bulk = await on_all(rows, lambda row: act(engine, row), Progress(what, len(rows)))
