@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cadenza.agents.models import reachable, resolve
+from cadenza.agents.models import reachable, resolve, usable
 from cadenza.errors import ModelUnavailable, UnknownName, UsageError
 
 KEYS = {
@@ -148,6 +148,18 @@ def test_llamacpp_without_its_package_names_the_extra(monkeypatch: pytest.Monkey
 
 def test_a_model_that_makes_answers_up_needs_nothing() -> None:
     assert resolve("test").system == "test"
+
+
+def test_a_chain_is_asked_without_the_models_that_cannot_be_asked(caplog: pytest.LogCaptureFixture) -> None:
+    made = resolve("test")
+    assert usable(["anthropic:claude-sonnet-4-5", "test", "mine"], {"mine": made})[1:] == [made]
+    assert "ANTHROPIC_API_KEY is not set" in caplog.text
+    assert "The next model is asked instead." in caplog.text
+
+
+def test_a_chain_without_any_that_can_be_asked_says_why_of_the_first() -> None:
+    with pytest.raises(ModelUnavailable, match="ANTHROPIC_API_KEY"):
+        usable(["anthropic:claude-sonnet-4-5", "groq:llama-3.3-70b-versatile"], {})
 
 
 # --- whether a model can be reached -----------------------------------------------------------------------------------

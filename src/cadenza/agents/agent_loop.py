@@ -221,7 +221,7 @@ def _new_mind(agent: Agent[Any], pinned: Definition) -> Mind:
         retries={"tools": retries, "output": agent.output_retries},
         toolsets=[toolset],
     )
-    chain = [agent.model_objects.get(name) or models.resolve(name) for name in pinned.models]
+    chain = models.usable(pinned.models, agent.model_objects)
     model = chain[0] if len(chain) == 1 else FallbackModel(chain[0], *chain[1:])
     return Mind(own, model, asyncio.get_running_loop().create_future())
 

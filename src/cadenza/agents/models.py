@@ -7,9 +7,10 @@ speaks OpenAI's protocol, and a GGUF file in this process. Keys come from the en
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from cadenza.errors import ModelUnavailable, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
+
+log = logging.getLogger("cadenza")
 
 OLLAMA_URL = "http://localhost:11434"
 COMPATIBLE = re.compile(r"(?P<model>.+?)@(?P<url>https?://[^\s?#]+)(?:\?key=env:(?P<variable>\w+))?")
@@ -95,6 +98,29 @@ def resolve(name: str) -> Model:
             return LlamaCppModel(gguf_of(wanted))
         case _:
             return _of_pydantic_ai(wanted)
+
+
+def usable(names: Sequence[str], made: Mapping[str, Model]) -> list[Model]:
+    """The models of a chain that can be asked from here, in its order; the others are left out, and logged.
+
+    Args:
+        made: models that exist already, by their names.
+
+    Raises:
+        ModelUnavailable: none of them can be asked; the first one's reason.
+    """
+    found: list[Model] = []
+    missing: list[ModelUnavailable] = []
+    for name in names:
+        try:
+            found.append(made.get(name) or resolve(name))
+        except ModelUnavailable as error:
+            missing.append(error)
+    if not found and missing:
+        raise missing[0]
+    for error in missing:
+        log.warning("%s The next model is asked instead.", error)
+    return found
 
 
 def reachable(name: str, timeout_s: float = 2.0) -> tuple[bool, str]:
