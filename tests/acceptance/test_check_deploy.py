@@ -136,7 +136,7 @@ async def verdict_on(path: Path, change: Change) -> Verdict:
     deploy(BEFORE.replace(change.old, change.new) if change.old else BEFORE)
     async with engine(path, worker=False) as looking:
         before = [(row, looking.store.events(row.no)) for row in looking.runs()]
-        (verdict,) = check_runs(looking.store, open_runs(looking.store))
+        (verdict,) = check_runs(looking.store, open_runs(looking.store), stall_s=0.5)
         assert [(row, looking.store.events(row.no)) for row in looking.runs()] == before
     return verdict
 
@@ -200,10 +200,11 @@ def test_a_change_that_the_journal_fits_goes_on(kind: str, tmp_path: Path) -> No
         ),
         ('    paid = await ctx.receive("paid", int)\n', "    paid = 1\n", "goes_on", "not wait any more: completed"),
         ('    paid = await ctx.receive("paid", int)\n', "    paid = 1 // 0\n", "fails", "ZeroDivisionError"),
+        ('    paid = await ctx.receive("paid", int)\n', "    while True: pass\n", "blocks", "did not yield"),
         ('{"n": 1}', '{"n": 2}', "blocks", "a message to"),
         ("async def waiting(", "async def renamed(", "blocks", "no workflow is named 'shop:waiting'"),
     ],
-    ids=["type", "name", "gone", "fails", "message value", "workflow gone"],
+    ids=["type", "name", "gone", "fails", "spins", "message value", "workflow gone"],
 )
 def test_runs_that_wait_for_a_message(old: str, new: str, outcome: str, says: str, tmp_path: Path) -> None:
     async def main() -> None:

@@ -112,6 +112,8 @@ def test_the_corpus_has_every_kind_of_event_and_of_end() -> None:
         "MemoSaved",
         "MemosDiscarded",
         "Parked",
+        "AttributesSet",
+        "Forked",
     }
     missing = {kind.__name__ for kind in events.AnyEvent.__args__} - set(kinds) - of_the_engine
     assert not missing

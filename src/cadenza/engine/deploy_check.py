@@ -17,12 +17,16 @@ import msgspec
 from cadenza.durable import commands, events
 from cadenza.durable.define import find_workflow
 from cadenza.durable.machine import Machine
+from cadenza.engine.clock import SystemClock
 from cadenza.engine.mending import how_to_mend
+from cadenza.engine.options import EngineOptions
 from cadenza.engine.store import Filter, RunRow, Store
+from cadenza.engine.watchdog import Watchdog, looked_after
 from cadenza.errors import CadenzaError, Nondeterminism, UnknownName
 
 OPEN = ("pending", "ready", "running", "waiting", "blocked")
 RUNS_MAX = 10_000_000
+STALL_S = EngineOptions().stall_s
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -54,18 +58,29 @@ def open_runs(store: Store) -> list[RunRow]:
     return store.runs(Filter(OPEN, limit=RUNS_MAX))[::-1]
 
 
-def check_runs(store: Store, rows: list[RunRow], problems: Mapping[str, str] | None = None) -> Iterator[Verdict]:
-    """A verdict for each run. ``problems`` says of workflows by name why their code could not be loaded."""
-    for row in rows:
-        problem = (problems or {}).get(row.workflow, "")
-        if problem:
-            yield _blocks(row, problem, mend=f"put the workflow back under its name, {row.workflow}")
-        else:
-            yield check_run(store, row)
+def check_runs(
+    store: Store, rows: list[RunRow], problems: Mapping[str, str] | None = None, stall_s: float = STALL_S
+) -> Iterator[Verdict]:
+    """A verdict for each run; to be read on one thread.
+
+    Args:
+        problems: of workflows by name, why their code could not be loaded.
+        stall_s: for so many seconds a replay may go on without coming to rest.
+
+    Raises:
+        StoreUnavailable.
+    """
+    watchdog = Watchdog(SystemClock(), stall_s)
+    with looked_after(watchdog, stall_s / 4):
+        for row in rows:
+            problem = (problems or {}).get(row.workflow, "")
+            if problem:
+                yield _blocks(row, problem, mend=f"put the workflow back under its name, {row.workflow}")
+            else:
+                yield _check(store, row, watchdog)
 
 
-def check_run(store: Store, row: RunRow) -> Verdict:
-    """The verdict on one run. Raises StoreUnavailable."""
+def _check(store: Store, row: RunRow, watchdog: Watchdog) -> Verdict:
     try:
         workflow = find_workflow(row.workflow)
     except UnknownName as error:
@@ -76,7 +91,7 @@ def check_run(store: Store, row: RunRow) -> Verdict:
         return _blocks(row, str(error))
     machine = Machine(workflow)
     try:
-        machine.replay(journal)
+        watchdog.guard(machine, lambda: machine.replay(journal))
         ending = next((each.ending for each in machine.take_commands() if isinstance(each, commands.Finish)), None)
         if isinstance(ending, commands.Blocked):
             return _blocked_by(row, machine, journal, ending.error)

@@ -9,9 +9,6 @@ disk: a step in flight is not in it.
 from __future__ import annotations
 
 import inspect
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from contextvars import Context as Variables
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +17,7 @@ from cadenza.durable.define import find_workflow
 from cadenza.durable.events import AnyEvent
 from cadenza.durable.machine import Machine
 from cadenza.durable.path import Branch, current_branch
-from cadenza.engine.watchdog import Watchdog
+from cadenza.engine.watchdog import Watchdog, looked_after
 from cadenza.errors import Evicted, UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +50,7 @@ def replayed(engine: Engine, workflow: str, journal: list[AnyEvent]) -> Machine:
     machine = Machine(find_workflow(workflow))
     watchdog = Watchdog(engine.clock, engine.options.stall_s)
     try:
-        with _looked_after(watchdog, engine.options.stall_s / 4):
+        with looked_after(watchdog, engine.options.stall_s / 4):
             watchdog.guard(machine, lambda: machine.replay(journal))
     except BaseException:
         machine.evict()
@@ -75,7 +72,7 @@ def _value(machine: Machine, name: str) -> Any:
     machine.loop.evicting = True  # from here on Context refuses commands
     try:
         variables = Variables()
-        variables.run(current_branch.set, Branch("", f"{machine.run_id}:{machine.generation}"))
+        variables.run(current_branch.set, Branch("", machine.seed))
         value = variables.run(views[name])
     except Evicted:
         raise UsageError(f"{what} asked for something to be done. A view only reads") from None
@@ -86,21 +83,3 @@ def _value(machine: Machine, name: str) -> Any:
             value.close()
         raise UsageError(f"{what} returned something to be awaited. A view is a plain function that only reads")
     return codec.decode(codec.encode(value, Any, what), Any, what)
-
-
-@contextmanager
-def _looked_after(watchdog: Watchdog, pause_s: float) -> Generator[None]:
-    """The watchdog looks, from a thread of its own, for code that does not yield."""
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(pause_s):
-            watchdog.look()
-
-    thread = threading.Thread(target=look, name="cadenza-query", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from cadenza.durable.events import AnyEvent
 from cadenza.durable.guard import stalled_line
@@ -70,3 +71,21 @@ class Watchdog:
     def _raise_in_thread(self, error: type[BaseException] | None) -> None:
         target = ctypes.py_object(error) if error is not None else None
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread_id), target)
+
+
+@contextmanager
+def looked_after(watchdog: Watchdog, pause_s: float) -> Generator[None]:
+    """The watchdog looks, from a thread of its own, for code that does not yield."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(pause_s):
+            watchdog.look()
+
+    thread = threading.Thread(target=look, name="cadenza-watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
