@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from cadenza import (
     Answer,
-    AnyAgent,
     Context,
     Engine,
     EngineOptions,
@@ -23,7 +22,7 @@ from cadenza import (
     map_reduce,
     workflow,
 )
-from cadenza.agents.agent import find_agent
+from cadenza.agents.agent import find_agent, is_agent
 from cadenza.errors import DefinitionError
 
 PATIENCE_S = 20
@@ -89,7 +88,7 @@ async def question(engine: Engine, run_id: str) -> Any:
 
 def test_a_person_has_a_card_like_any_agent() -> None:
     for each in (reviewer, approver, sorter, loud):
-        assert isinstance(each, AnyAgent)
+        assert is_agent(each)
         assert find_agent(each.name) is each
     assert reviewer.card.input_schema == Draft.model_json_schema()
     assert reviewer.card.output_schema is not None

@@ -7,14 +7,13 @@ step, several steps with a question to a person between them, a child run.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, cast
 
 from cadenza.agents.card import Card
 from cadenza.durable.context import Context
 from cadenza.errors import DefinitionError, UnknownName
 
 
-@runtime_checkable
 class AnyAgent(Protocol):
     """An agent of any kind."""
 
@@ -27,6 +26,12 @@ class AnyAgent(Protocol):
     def invoke(self, ctx: Context, input: Any) -> Awaitable[Any]:
         """Call it durably, from workflow code. Paths are allocated now, not at the await."""
         ...
+
+
+def is_agent(thing: Any) -> TypeGuard[AnyAgent]:
+    """Whether this can be called with ``ctx.call``; its card is not made for that."""
+    kind = cast("type[Any]", type(thing))
+    return callable(getattr(kind, "invoke", None)) and hasattr(kind, "card")
 
 
 agents: dict[str, AnyAgent] = {}
@@ -60,7 +65,7 @@ class CallByName:
 
     def call(self, ctx: Context, agent: Any, input: Any) -> Awaitable[Any]:
         found = find_agent(agent) if isinstance(agent, str) else agent
-        if not isinstance(found, AnyAgent):
+        if not is_agent(found):
             raise DefinitionError(
                 f"{found!r} is not an agent. Decorate the function with @agent, or give an agent's name"
             )

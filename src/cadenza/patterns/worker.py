@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from cadenza.agents.agent import AnyAgent
+from cadenza.agents.agent import AnyAgent, is_agent
 from cadenza.durable.context import Context
 from cadenza.durable.define import StepFunction, WorkflowFunction
 from cadenza.errors import DefinitionError
@@ -17,7 +17,7 @@ Work = str | AnyAgent | StepFunction[..., Any] | WorkflowFunction[..., Any] | Co
 
 def perform(ctx: Context, work: Work, input: Any) -> Awaitable[Any]:
     """Have ``work`` done on ``input``. Raises DefinitionError if it is nothing that can work."""
-    if isinstance(work, str | AnyAgent):
+    if isinstance(work, str) or is_agent(work):
         return ctx.call(work, input)
     if isinstance(work, StepFunction):
         return ctx.step(cast("StepFunction[..., Any]", work), input)
