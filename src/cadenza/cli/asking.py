@@ -95,7 +95,7 @@ def _json(value: Any) -> str:
 def _read(task: HumanTask) -> Answer | None:
     match task.kind:
         case "approve":
-            return _read_approval()
+            return _read_approval(task)
         case "choose" | "resolve":
             return _read_choice(task)
         case "edit":
@@ -105,9 +105,13 @@ def _read(task: HumanTask) -> Answer | None:
             return None if text in LATER else Answer(value=_text_or_json(text), by=user())
 
 
-def _read_approval() -> Answer | None:
+def _read_approval(task: HumanTask) -> Answer | None:
+    change = "" if task.value is None else "[c]hange it, "
     while True:
-        text = _line("Approve? [y]es, [n]o, [l]ater: ").lower()
+        text = _line(f"Approve? [y]es, [n]o, {change}[l]ater: ").lower()
+        if change and text in ("c", "change"):
+            edited = _read_edit(task)
+            return None if edited is None else Answer(approved=True, value=edited.value, by=user())
         if text in YES:
             return Answer(approved=True, by=user())
         if text in NO:

@@ -183,8 +183,8 @@ def _given(approve: bool | None, choice: str, value: str | None, comment: str, b
         if comment:
             raise UsageError("a comment alone is no answer; add --approve, --reject, --choice or --value")
         return None
-    if approve is not None and (choice or value is not None):
-        raise UsageError("--approve and --reject go with neither --choice nor --value")
+    if approve is not None and (choice or (value is not None and not approve)):
+        raise UsageError("--approve and --reject go with neither --choice nor, to reject, --value")
     read = None if value is None else read_json(value, "--value")
     return Answer(approved=approve, choice=choice, value=read, comment=comment, by=by)
 

@@ -78,7 +78,7 @@ def _flags(task: HumanTask) -> tuple[str, str]:
     """The options of one answer, and what other answers there are."""
     match task.kind:
         case "approve":
-            return "--approve", "--reject"
+            return "--approve", "--reject" if task.value is None else "--reject, or --approve --value JSON to change it"
         case "choose":
             first, *others = map(shlex.quote, task.options)
             return f"--choice {first}", ", ".join(others)

@@ -22,7 +22,7 @@ class HumanTask:
             text or data). ``resolve`` is the engine's own: did an irreversible effect happen?
         details: what the person needs to decide, as plain data.
         options: the choices of a ``choose`` task.
-        value: what an ``edit`` task starts from.
+        value: what an ``edit`` task starts from; what an ``approve`` task is about, if an approval may change it.
         assignee: the person or group that should answer.
     """
 
@@ -47,7 +47,8 @@ class Answer:
     Attributes:
         approved: for ``approve``.
         choice: for ``choose`` one of the options; for ``resolve`` one of done, not_done, failed.
-        value: for ``edit`` and ``respond``; for a ``resolve`` that says done, the result of the step.
+        value: for ``edit`` and ``respond``; for an ``approve`` that changes the task's value; for a ``resolve`` that
+            says done, the result of the step.
         comment: why.
         by: who.
     """
@@ -67,6 +68,8 @@ def check_answer(task: HumanTask, answer: Answer) -> None:
     problems: list[tuple[str, str, str]] = []
     if task.kind == "approve" and answer.approved is None:
         problems.append(("approved", "this task is approved or rejected", "(nothing)"))
+    if task.kind == "approve" and answer.value is not None and (task.value is None or not answer.approved):
+        problems.append(("value", "only an approval changes a value, of a task that has one", repr(answer.value)))
     if task.kind == "choose" and answer.choice not in task.options:
         problems.append(("choice", f"one of {', '.join(task.options)}", repr(answer.choice)))
     if task.kind == "resolve" and answer.choice not in RESOLUTIONS:
