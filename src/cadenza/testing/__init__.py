@@ -7,6 +7,7 @@ from cadenza.testing.crash import CrashReport, crash_everywhere
 from cadenza.testing.environment import Environment
 from cadenza.testing.faults import When
 from cadenza.testing.play import environment, run_test
+from cadenza.testing.record import assert_unchanged, record
 from cadenza.testing.script import Call, Script, scripted_model
 from cadenza.testing.tool_call import ToolCall, call
 
@@ -17,9 +18,11 @@ __all__ = [
     "Script",
     "ToolCall",
     "When",
+    "assert_unchanged",
     "call",
     "crash_everywhere",
     "environment",
+    "record",
     "run_test",
     "scripted_model",
 ]

@@ -136,6 +136,10 @@ class Environment:
         """The events of a run."""
         return self.engine.journal(_id(run))
 
+    def runs(self, filter: Filter | None = None) -> list[RunRow]:
+        """Runs, newest first."""
+        return self.engine.runs(filter)
+
     def is_settled(self, row: RunRow) -> bool:
         return self.engine.is_settled(row)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, cast
 
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
@@ -36,7 +36,7 @@ class ScriptedModel(FunctionModel):
 
     async def _answer(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         self.requests.append(messages)
-        key = asyncio.get_running_loop(), _step_key(), to_json(_steady(dumped(messages)))
+        key = asyncio.get_running_loop(), _step_key(), to_json(steady(dumped(messages)))
         if key not in self._given:
             if not self.left:
                 self._fail(
@@ -79,18 +79,23 @@ class ScriptedModel(FunctionModel):
     async def _stream(
         self, messages: list[ModelMessage], info: AgentInfo
     ) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
-        for index, part in enumerate((await self._answer(messages, info)).parts):
-            if isinstance(part, TextPart):
-                for word in part.content.splitlines(keepends=True):
-                    yield word
-            elif isinstance(part, ToolCallPart):
-                arguments = part.args if isinstance(part.args, str) else json.dumps(part.args)
-                yield {index: DeltaToolCall(part.tool_name, arguments, tool_call_id=part.tool_call_id)}
+        for piece in streamed(await self._answer(messages, info)):
+            yield piece
 
     def _fail(self, problem: str) -> None:
         message = f"the scripted model of {self._name!r}: {problem}"
         self._on_problem(message)
         raise AssertionError(message)
+
+
+def streamed(response: ModelResponse) -> Iterator[str | dict[int, DeltaToolCall]]:
+    """A response in pieces, as a model that streams gives it."""
+    for index, part in enumerate(response.parts):
+        if isinstance(part, TextPart):
+            yield from part.content.splitlines(keepends=True)
+        elif isinstance(part, ToolCallPart):
+            arguments = part.args if isinstance(part.args, str) else json.dumps(part.args)
+            yield {index: DeltaToolCall(part.tool_name, arguments, tool_call_id=part.tool_call_id)}
 
 
 def _step_key() -> str:
@@ -99,13 +104,13 @@ def _step_key() -> str:
     return scope.key if scope.attempt else ""
 
 
-def _steady(value: Any) -> Any:
+def steady(value: Any) -> Any:
     """Without what differs from one attempt to the next."""
     if isinstance(value, dict):
         items = cast("dict[str, Any]", value).items()
-        return {key: _steady(each) for key, each in items if key not in VOLATILE}
+        return {key: steady(each) for key, each in items if key not in VOLATILE}
     if isinstance(value, list):
-        return [_steady(each) for each in cast("list[Any]", value)]
+        return [steady(each) for each in cast("list[Any]", value)]
     return value
 
 
