@@ -8,6 +8,8 @@ asked again.
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ import pytest
 from cadenza import Agent, Answer, Context, Engine, EngineOptions, RunFailed, tool, workflow
 from cadenza.durable.human import HumanTask
 from cadenza.engine.retry import retry
+from tests.acceptance.commands import CADENZA
 from tests.acceptance.model_server import ModelServer, Reply, turns
 
 OPTIONS = EngineOptions(linger_s=0.0, poll_idle_s=0.01)
@@ -118,6 +121,13 @@ class Shop:
                 return str(caught.value)
 
         return asyncio.run(go())
+
+    def report(self, *answers: Reply) -> str:
+        """What the command line prints of a run that has failed."""
+        self.fails(*answers)
+        command = [*CADENZA, "show", "--store", str(self.store), RUN]
+        environment = os.environ | {"COLUMNS": "500"}
+        return subprocess.run(command, check=False, env=environment, capture_output=True, text=True).stdout
 
     def retried(self, *answers: Reply) -> Any:
         """The result after the mend, when the model gives these answers; in another loop, as in another process."""
@@ -292,6 +302,22 @@ def test_a_tool_that_hangs_is_stopped_and_the_model_is_told(shop: Shop) -> None:
     assert asyncio.run(go()) == "Three."
     assert "took longer than 0.05 s" in str(shop.server.requests[2]["messages"][-1])
     assert calls == {"stock": 1, "hanging": 2}
+
+
+# --- as people read it -----------------------------------------------------------------------------------------------
+
+
+def test_the_error_of_an_agent_is_told_without_its_causes_and_the_lines_of_libraries(shop: Shop) -> None:
+    said = shop.report(LOOK, REFUSALS["wrong key"][0])
+    assert said.count("key was refused") == 2  # where it happened, and as the end of the run
+    assert "site-packages" not in said
+    assert "caused by" not in said
+
+
+def test_the_line_of_a_tool_that_raises_is_shown(shop: Shop) -> None:
+    said = shop.report(LOOK, using("broken"))
+    assert 'raise ConnectionError("the warehouse does not answer")' in said
+    assert "site-packages" not in said
 
 
 # --- approvals --------------------------------------------------------------------------------------------------------

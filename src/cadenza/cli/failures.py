@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 TRACE_LINES = 30
 MACHINERY = ("/asyncio/", "/concurrent/futures/")
+LIBRARIES = ("/site-packages/", str(Path(contextlib.__file__).parent))
 PACKAGE = str(Path(cadenza.__file__).parent)
 
 
@@ -108,14 +110,24 @@ def _is_foreign(file: str) -> bool:
 
 
 def failure_text(failure: Failure) -> str:
-    """A recorded failure with its causes, and the user's own lines on the way to where it was raised."""
+    """A recorded failure with its causes, and the user's own lines on the way to where it was raised.
+
+    What an agent's error says is all that is to be said of its causes, except where the user's code has raised them.
+    """
     lines: list[str] = []
+    is_told = False
     each: Failure | None = failure
     while each is not None:
-        lines.append(("caused by " if lines else "") + str(each))
-        lines += _own_lines(each.trace)
+        own = _own_lines(each.trace, libraries=not is_told and not _is_of_agent(each))
+        if own or not is_told:
+            lines += [("caused by " if lines else "") + str(each), *own]
+        is_told = is_told or _is_of_agent(each)
         each = each.cause
     return clean("\n".join(lines))
+
+
+def _is_of_agent(failure: Failure) -> bool:
+    return failure.type.startswith("cadenza.agents.failure:")
 
 
 def raised_in_step(journal: Iterable[AnyEvent], failure: Failure) -> StepFailed | None:
@@ -124,17 +136,20 @@ def raised_in_step(journal: Iterable[AnyEvent], failure: Failure) -> StepFailed 
     for event in journal:
         if isinstance(event, StepFailed) and event.failure.trace and str(event.failure) in failure.message:
             found = event
+    if found is not None and _is_of_agent(found.failure) and "\n" not in failure_text(found.failure):
+        return None  # it has been said already
     return found
 
 
-def _own_lines(trace: str) -> list[str]:
-    """A recorded traceback without what lies in Cadenza or in asyncio."""
+def _own_lines(trace: str, *, libraries: bool = True) -> list[str]:
+    """A recorded traceback without what lies in Cadenza or in asyncio, and perhaps in any library."""
+    foreign = MACHINERY if libraries else (*MACHINERY, *LIBRARIES)
     kept: list[str] = []
     is_own = True
     for line in trace.rstrip().splitlines():
         if line.startswith('  File "'):
             file = line.split('"')[1]
-            is_own = not file.startswith(PACKAGE) and not any(each in file for each in MACHINERY)
+            is_own = not file.startswith(PACKAGE) and not any(each in file for each in foreign)
         if is_own and line.strip("~^ "):
             kept.append(line)
     return kept
