@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -310,6 +311,29 @@ def test_keys_change_while_workers_write(key: Callable[..., None], tmp_path: Pat
     for row, journal in journals(path).values():
         if row.workflow.endswith("backup_load:whole"):
             assert json.loads(journal[-1].value) == backup_load.result(json.loads(journal[0].input))
+    assert asyncio.run(finish(path)) == SECRET
+
+
+def test_a_rotation_that_is_killed_is_done_by_the_next_one(key: Callable[..., None], tmp_path: Path) -> None:
+    path = tmp_path / "cadenza.db"
+    asyncio.run(use(path))
+    before = journals(path)
+    key("", BOTH)
+    script = f"""
+import os, signal
+from pathlib import Path
+from cadenza.engine.sqlite import rotation
+from cadenza.engine.sqlite.sealing import KeyRing
+rotation.BATCH = 7
+rotation.rotate(Path({str(path)!r}), KeyRing.from_environment(), lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+"""
+    killed = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert SECRET.encode() in raw(path)
+    assert journals(path) == before
+    assert rotated(path).settled
+    assert SECRET.encode() not in raw(path)
+    assert journals(path) == before
     assert asyncio.run(finish(path)) == SECRET
 
 

@@ -80,7 +80,8 @@ def import_(
         print_json({"imported": done.new, "known": done.known})
     if done.new:
         others = len(done.new) - 1
-        say(f"Imported {done.new[0]}" + (f" and {others} child runs." if others else "."), "green")
+        children = f" and {others} child run{'s' if others > 1 else ''}" if others else ""
+        say(f"Imported {done.new[0]}{children}.", "green")
     if done.known:
         say(f"Here already, and the same: {', '.join(done.known[:5])}{' …' if len(done.known) > 5 else ''}")
     if done.new and not as_json:
