@@ -1,7 +1,10 @@
 """A real model in this process, end to end. Set CADENZA_GGUF to a GGUF file of a chat model; any size will do."""
 
 import asyncio
+import json
 import os
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +12,19 @@ import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent as PlainAgent
 from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior
-from pydantic_ai.messages import ModelRequest, ToolCallPart, UserPromptPart
+from pydantic_ai.messages import ModelMessage, ModelRequest, ToolCallPart, UserPromptPart
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from cadenza import Agent, Context, Engine, workflow
+from cadenza.agents.llamacpp import load
 from cadenza.agents.models import resolve
+from cadenza.errors import ModelUnavailable
 
 GGUF = os.environ.get("CADENZA_GGUF", "")
 
-pytestmark = [
-    pytest.mark.skipif(not GGUF, reason="no local model: set CADENZA_GGUF to the path of a GGUF file"),
-    pytest.mark.slow,
-]
+with_weights = pytest.mark.skipif(not GGUF, reason="no local model: set CADENZA_GGUF to the path of a GGUF file")
 
 
 class City(BaseModel):
@@ -35,6 +37,8 @@ def model() -> Model:
     return resolve(f"llamacpp:{GGUF}")
 
 
+@with_weights
+@pytest.mark.slow
 def test_a_run_asks_a_real_model_once(tmp_path: Path) -> None:
     agent = Agent("geographer", model=f"llamacpp:{GGUF}", output=City, settings={"temperature": 0, "max_tokens": 200})
 
@@ -54,6 +58,8 @@ def test_a_run_asks_a_real_model_once(tmp_path: Path) -> None:
     assert first == again
 
 
+@with_weights
+@pytest.mark.slow
 def test_a_tool_call_has_the_arguments_of_the_tool(model: Model) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     parameters = ModelRequestParameters(
@@ -61,7 +67,7 @@ def test_a_tool_call_has_the_arguments_of_the_tool(model: Model) -> None:
     )
 
     async def main() -> Any:
-        messages = [ModelRequest([UserPromptPart("What is twice 21?")])]
+        messages: list[ModelMessage] = [ModelRequest([UserPromptPart("What is twice 21?")])]
         return await model.request(messages, ModelSettings(tool_choice="required", max_tokens=100), parameters)
 
     (part,) = asyncio.run(main()).parts
@@ -69,6 +75,8 @@ def test_a_tool_call_has_the_arguments_of_the_tool(model: Model) -> None:
     assert isinstance(part.args_as_dict()["n"], int)
 
 
+@with_weights
+@pytest.mark.slow
 def test_text_comes_in_pieces_that_make_the_answer(model: Model) -> None:
     async def main() -> tuple[list[str], str, int]:
         settings = ModelSettings(temperature=0, max_tokens=20)
@@ -82,12 +90,35 @@ def test_text_comes_in_pieces_that_make_the_answer(model: Model) -> None:
     assert tokens > 0
 
 
+@with_weights
+@pytest.mark.slow
 def test_a_typed_answer_that_is_cut_off_says_what_to_raise(model: Model) -> None:
     agent = PlainAgent(model, output_type=City, model_settings=ModelSettings(max_tokens=2))
     with pytest.raises(UnexpectedModelBehavior, match="Raise max_tokens, now 2"):
         asyncio.run(agent.run("Name the capital of France and its country."))
 
 
+@with_weights
+@pytest.mark.slow
 def test_a_context_that_is_too_long_is_refused_in_its_own_words(model: Model) -> None:
     with pytest.raises(ModelHTTPError, match="exceeds the available context size"):
         asyncio.run(PlainAgent(model).run("word " * 9_000))
+
+
+@with_weights
+@pytest.mark.slow
+def test_nobody_else_on_this_machine_can_use_the_model() -> None:
+    address = load(Path(GGUF).resolve()).listening_address
+    body = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
+    request = urllib.request.Request(f"{address}/v1/chat/completions", body, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+    with caught.value:
+        assert caught.value.code == 401
+
+
+@pytest.mark.parametrize("content", [b"GGUF" + bytes(1_000), b"GGUF"])
+def test_a_damaged_file_is_refused_when_it_is_loaded(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(content)
+    with pytest.raises(ModelUnavailable, match="cannot load it"):
+        asyncio.run(PlainAgent(resolve(f"llamacpp:{tmp_path}/m.gguf")).run("hello"))
