@@ -10,7 +10,7 @@ import pytest
 from cadenza import Answer, Engine, InputInvalid, RunCancelled, RunFailed, RunHandle, UnknownName
 from cadenza.durable import events
 from cadenza.engine.fork import fork
-from cadenza.engine.retry import reset, retry, retry_all
+from cadenza.engine.retry import reset, retry
 from cadenza.errors import CadenzaError, Nondeterminism, UsageError
 from tests.acceptance.commands import Project
 from tests.acceptance.deploys import deploy, engine
@@ -106,6 +106,8 @@ async def saga(ctx: Context) -> str:
 
 @workflow
 async def rounds(ctx: Context, n: int) -> int:
+    if n in (0, 3):
+        ctx.set_attributes(begun=n == 0, latest=n) if n == 0 else ctx.set_attributes(latest=n)
     await ctx.step(work, f"round {n}")
     if n < 3:
         ctx.continue_as_new(n + 1)
@@ -121,8 +123,21 @@ async def inbox(ctx: Context) -> list[int]:
 
 @workflow
 async def limited(ctx: Context) -> int:
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(1.5):
         return await ctx.step(work, "a")
+
+@step
+async def hang(name: str) -> str:
+    done.append(name)
+    while name in broken:
+        await asyncio.sleep(0.005)
+    return name
+
+@workflow
+async def late(ctx: Context) -> str:
+    await ctx.step(work, "a")
+    async with asyncio.timeout(1.5):
+        return await ctx.step(hang, "slow")
 
 @workflow
 async def own_fault(ctx: Context) -> None:
@@ -300,6 +315,7 @@ def test_only_the_current_generation_can_be_forked(run: Run) -> None:
         forked = await fork(world.engine, origin.run_id, at="work#1")
         await forked.settled()
         assert (world.done, forked.row.generation) == (["round 3"], 3)
+        assert world.engine.store.attributes([forked.row.no]) == {forked.row.no: {"begun": True, "latest": 3}}
         await forked.signal("end")
         assert await forked.result() == 4
         await origin.signal("end")
@@ -311,7 +327,7 @@ def test_only_the_current_generation_can_be_forked(run: Run) -> None:
 def test_a_deadline_that_was_open_is_put_off_by_the_time_between(run: Run) -> None:
     async def test(world: World) -> None:
         origin = await world.failed("limited", "a")
-        while world.engine.clock.now() < world.engine.journal(origin.run_id)[0].at + 600_000:
+        while world.engine.clock.now() < world.engine.journal(origin.run_id)[0].at + 1_600_000:
             await asyncio.sleep(0.05)
         assert await (await retry(world.engine, origin.run_id)).result() == 1  # else it would be late from the start
 
@@ -448,14 +464,21 @@ def test_retries_that_make_no_sense_are_refused(run: Run) -> None:
         await waits.settled()
         child = next(each for each in world.engine.runs() if each.parent == waits.run_id)
         fault = await world.failed("own_fault")
-        mended = await world.failed("line", "b", value=1)
-        found = await retry_all(world.engine, [done.run_id, waits.run_id, child.run_id, fault.run_id, mended.run_id])
-        says = ["is completed; only a failed", "is waiting; only a failed", "is a child run", "would fail at once", ""]
-        for (_, result), expected in zip(found, says, strict=True):
-            assert expected in str(result)
-        last = found[-1][1]
-        assert isinstance(last, RunHandle)
-        await last.result()
+        cases = [(done, "completed; only a failed"), (waits, "waiting; only a failed"), (fault, "would fail at once")]
+        for handle, says in cases:
+            with pytest.raises(UsageError, match=says):
+                await retry(world.engine, handle.run_id)
+        with pytest.raises(UsageError, match="is a child run"):
+            await retry(world.engine, child.run_id)
+
+    run(test)
+
+
+def test_a_run_that_was_too_late_is_retried_with_the_time_that_it_had(run: Run) -> None:
+    async def test(world: World) -> None:
+        origin = await world.failed("late", "slow")
+        assert await (await retry(world.engine, origin.run_id)).result() == "slow"
+        assert world.done == ["slow"]
 
     run(test)
 

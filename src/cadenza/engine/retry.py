@@ -8,7 +8,7 @@ the redrive of Step Functions, what succeeded is not done again, also not in bra
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,13 +24,14 @@ from cadenza.engine.redoing import done_again
 from cadenza.engine.run_id import new_run_id
 from cadenza.engine.splice import Cut, Splice, Spliced
 from cadenza.engine.store import Filter, RunRow
-from cadenza.errors import CadenzaError, UsageError
+from cadenza.errors import UsageError
 
 if TYPE_CHECKING:
     from cadenza.engine.engine import Engine
 
 NAMING_A_PATH = ("cadenza.errors:StepError", "cadenza.errors:ChildError")
 """Failures whose first argument is the path at which they arose."""
+FAILING = (events.StepFailed, events.ChildEnded, events.MessageSent)
 
 
 async def retry(engine: Engine, run_id: str, *, redo_irreversible: bool = False) -> RunHandle[Any]:
@@ -107,19 +108,6 @@ class _Continuation:
         return self.of(child, run_id, parent, at)
 
 
-async def retry_all(
-    engine: Engine, run_ids: Iterable[str], *, redo_irreversible: bool = False
-) -> list[tuple[str, RunHandle[Any] | CadenzaError]]:
-    """Retry several runs: for each the new run, or why there is none."""
-    done: list[tuple[str, RunHandle[Any] | CadenzaError]] = []
-    for run_id in run_ids:
-        try:
-            done.append((run_id, await retry(engine, run_id, redo_irreversible=redo_irreversible)))
-        except CadenzaError as error:
-            done.append((run_id, error))
-    return done
-
-
 async def reset(
     engine: Engine,
     run_id: str,
@@ -180,18 +168,31 @@ def _cut(journal: list[events.AnyEvent]) -> Cut:
 
 
 def _what_ended(journal: list[events.AnyEvent]) -> tuple[int, str]:
-    """The event that ended the run, and its path; the last event if it was the workflow's own code."""
+    """The event that ended the run, and its path: a failed outcome, a deadline, or a cancellation; the last event if it
+    was the workflow's own code."""
     last = journal[-1]
     if isinstance(last, events.RunFailed):
+        failed = {each.path: index for index, each in enumerate(journal) if isinstance(each, FAILING) and _failed(each)}
         for path in _paths_in(last.failure):
-            for index, event in enumerate(journal):
-                if isinstance(event, events.Outcome) and getattr(event, "path", "") == path:
-                    return index, path
+            if path in failed:
+                return failed[path], path
+        fired = [index for index, each in enumerate(journal) if isinstance(each, events.TimerFired)]
+        if fired and "builtins:TimeoutError" in _kinds(last.failure):
+            return fired[-1], ""
     else:
         for index, event in enumerate(journal):
             if isinstance(event, events.CancelRequested):
                 return index, ""
     return len(journal) - 1, ""
+
+
+def _failed(event: events.StepFailed | events.ChildEnded | events.MessageSent) -> bool:
+    return isinstance(event, events.ChildEnded) or event.failure is not None
+
+
+def _kinds(failure: Failure | None) -> list[str]:
+    """The types of a failure and its causes."""
+    return [] if failure is None else [failure.type, *_kinds(failure.cause)]
 
 
 def _paths_in(failure: Failure | None) -> list[str]:

@@ -21,7 +21,7 @@ from cadenza.durable.delivery import fits
 from cadenza.durable.machine import Machine
 from cadenza.durable.path import UNDO
 from cadenza.engine.given import given_outcome
-from cadenza.engine.store import RunRow, Store
+from cadenza.engine.store import RunRow, Store, attributes_of
 from cadenza.errors import CadenzaError, Nondeterminism, UnknownName, UsageError
 
 OF_A_STEP = (events.StepCompleted, events.StepFailed)
@@ -273,9 +273,16 @@ class Splice:
             how=cut.how,
         )
         letters = [events.stamped(each, now) for each in [*self._letters, *self._unread()]]
-        history = (*kept, forked, *letters)
+        history = (*kept, forked, *self._older_attributes(now), *letters)
         self._check([started, *history])
         return Spliced(started, history, undone, still_open, left, ending)
+
+    def _older_attributes(self, at: int) -> list[events.AttributesSet]:
+        """Search attributes that earlier generations have set."""
+        own = {name for name, _ in attributes_of(self._journal)}
+        found = self._store.attributes([self._row.no]).get(self._row.no, {}) if self._row.generation else {}
+        values: dict[str, events.Scalar | None] = {name: value for name, value in found.items() if name not in own}
+        return [events.AttributesSet(at=at, path="@carried#1", values=values)] if values else []
 
     def _unread(self) -> list[events.MessageReceived]:
         """Messages that the origin has not read yet."""
