@@ -16,7 +16,21 @@ from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
-from cadenza import Agent, Answer, Context, Conversation, Engine, EngineOptions, Live, RunFailed, step, tool, workflow
+from cadenza import (
+    Agent,
+    Answer,
+    Context,
+    Conversation,
+    Engine,
+    EngineOptions,
+    Live,
+    RunBlocked,
+    RunFailed,
+    agent,
+    step,
+    tool,
+    workflow,
+)
 from cadenza.agents import agent as registry
 from cadenza.agents.agent import agents
 from cadenza.agents.tools import Tool
@@ -412,6 +426,74 @@ def test_a_run_keeps_the_instructions_it_began_with_over_an_upgrade(tmp_path: Pa
         return [await ctx.call("writer", text), await ctx.call("writer", text)]
 
     assert asyncio.run(main(tmp_path / "cadenza.db")) == ["old", "old", "old"]
+
+
+def test_a_turn_that_would_ask_something_else_than_before_blocks_and_pays_for_nothing_twice(tmp_path: Path) -> None:
+    asked: list[str] = []
+    second = asyncio.Event()
+
+    def define(preface: str, *, hangs: bool = False) -> None:
+        async def think(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+            asked.append(preface)
+            if len(messages) == 1:
+                return calls(("count", {"word": "x"}))
+            if hangs:
+                second.set()
+                await asyncio.Event().wait()
+            return says("done")
+
+        class Prefaced(Agent[str]):
+            def prompt(self, input: Any) -> str:
+                return f"{preface}: {input}"
+
+        Prefaced("writer", model=FunctionModel(think, model_name="m"), tools=[count], defined_in="here")
+
+    def count(word: str) -> int:
+        """Count."""
+        return len(word)
+
+    async def main() -> None:
+        store, adopting = tmp_path / "cadenza.db", EngineOptions(adopt_all=True)
+        define("old", hangs=True)
+        async with Engine.open(store) as engine:
+            handle = await engine.start(ask_writer, "hello")
+            await asyncio.wait_for(second.wait(), PATIENCE_S)
+        define("new")
+        async with Engine.open(store, adopting) as engine:
+            with pytest.raises(RunBlocked, match="request/1"):
+                await asyncio.wait_for(engine.handle(handle.run_id).result(), PATIENCE_S)
+        define("old")
+        async with Engine.open(store, adopting) as engine:
+            await engine.resume(handle.run_id)
+            assert await asyncio.wait_for(engine.handle(handle.run_id).result(), PATIENCE_S) == "done"
+
+    asyncio.run(main())
+    assert asked == ["old", "old", "old"]
+
+
+def test_steps_and_function_agents_are_tools_with_their_effects() -> None:
+    @step(effect="read")
+    async def look(word: str) -> int:
+        """Look."""
+        return len(word)
+
+    @agent
+    async def judge(word: str) -> str:
+        """Judge."""
+        return f"{word} is fine"
+
+    Agent("writer", model=scripted(calls(("look", {"word": "x"}), ("judge", {"word": "y"})), says("done")),
+          tools=[look, judge])  # fmt: skip
+
+    async def main() -> dict[str, str]:
+        async with running() as (engine, handle):
+            assert await asyncio.wait_for(handle.result(), PATIENCE_S) == "done"
+            return {
+                each.key: each.effect for each in engine.journal(handle.run_id) if isinstance(each, events.MemoSaved)
+            }
+
+    effects = asyncio.run(main())
+    assert (effects["tool/1/c0"], effects["tool/1/c1"]) == ("read", "idempotent")
 
 
 # --- tools on bad days ------------------------------------------------------------------------------------------------

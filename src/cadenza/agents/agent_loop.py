@@ -141,7 +141,8 @@ def _misfits(agent: Agent[Any], then: Continuation) -> tuple[Asked, ...]:
     misfits: list[Asked] = []
     for asked in then.asked:
         verdict = then.verdicts[asked.call_id]
-        tool = agent.family()[asked.agent].tools.get(asked.tool)
+        owner = agent.family().get(asked.agent)
+        tool = owner.tools.get(asked.tool) if owner else None
         if not verdict.approved or verdict.arguments is None or not isinstance(tool, Tool):
             continue
         try:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
+from cadenza.agents.function import FunctionAgent
 from cadenza.durable.define import StepFunction
 from cadenza.durable.path import is_label
 from cadenza.errors import DefinitionError
@@ -95,9 +96,12 @@ def tool(fn: Any = None, /, **options: Any) -> Any:
 
 
 def as_tool(given: Any) -> Tool[..., Any]:
-    """A tool, a step, or a plain function (which is taken as ``idempotent``) as a tool. Raises DefinitionError."""
+    """A tool, a step, a function agent, or a plain function (taken as ``idempotent``) as a tool. Raises
+    DefinitionError."""
     if isinstance(given, Tool):
         return cast("Tool[..., Any]", given)
+    if isinstance(given, FunctionAgent):
+        given = cast("FunctionAgent[..., Any]", given).step
     if isinstance(given, StepFunction):
         step = cast("StepFunction[..., Any]", given)
         settings = step.settings
@@ -105,4 +109,6 @@ def as_tool(given: Any) -> Tool[..., Any]:
         return Tool(step.fn, name=step.label, effect=effect, timeout_s=settings.timeout_s, raises=settings.raises)
     if inspect.isfunction(given) or inspect.ismethod(given):
         return Tool(given)
-    raise DefinitionError(f"{given!r} is no tool: give a function, one decorated with @tool or @step, or an Agent")
+    raise DefinitionError(
+        f"{given!r} is no tool: give a function, one decorated with @tool, @step or @agent, or an Agent"
+    )
