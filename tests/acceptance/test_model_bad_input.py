@@ -68,6 +68,12 @@ async def huge(item: str) -> str:
     return "small" if mend.is_set() else "x" * 50_000_000
 
 
+@tool(effect="irreversible")
+async def burn(item: str) -> str:
+    calls["burn"] += 1
+    return "x" * 50_000_000
+
+
 @tool(needs_approval=True)
 async def order(item: str, amount: int) -> str:
     calls[f"order {amount}"] += 1
@@ -76,7 +82,7 @@ async def order(item: str, amount: int) -> str:
 
 def hire(model: str = "openai-chat:gpt-test") -> None:
     """Define the agents; anew for each test, since tests share one registry."""
-    Agent("shopkeeper", model=model, tools=[stock, broken, hanging, stuck, huge, order], defined_in="shop")
+    Agent("shopkeeper", model=model, tools=[stock, broken, hanging, stuck, huge, burn, order], defined_in="shop")
     Agent("keyless", model="anthropic:claude-haiku-4-5", defined_in="shop")
     Agent("misnamed", model="opnai:gpt-test", defined_in="shop")
 
@@ -357,4 +363,16 @@ def test_an_approval_whose_arguments_do_not_fit_is_asked_for_again(shop: Shop) -
     print(seen[1].details)
     says(seen[1].details["problem"], "amount")
     assert calls == {"stock": 1, "order 2": 1}
+    assert shop.asked_again() == []
+
+
+def test_an_irreversible_tool_whose_result_was_too_large_is_not_called_again_and_a_person_says_what_it_was(
+    shop: Shop,
+) -> None:
+    shop.server.script = turns(LOOK, using("burn"), DONE)
+    seen: list[HumanTask] = []
+    assert asyncio.run(person(shop, [Answer(choice="done", value="burnt")], seen)()) == "Three."
+    says(seen[0].details["reason"], "it was done", "the tool burn of agent shopkeeper is 50,000,002 bytes")
+    assert shop.server.requests[-1]["messages"][-1]["content"] == "burnt"
+    assert calls == {"stock": 1, "burn": 1}
     assert shop.asked_again() == []

@@ -98,6 +98,8 @@ class _Call:
         try:
             given = {"tool": self._tool.name, "arguments": arguments}
             return self._read(await outer.memo(self._key, act, self._tool.effect, given))
+        except (PayloadTooLarge, NotSerialisable) as error:
+            raise self._unkept(outer, error) from None
         except (ModelRetry, ToolFailed, CadenzaError):
             raise
         except (ApprovalRequired, CallDeferred):
@@ -119,6 +121,16 @@ class _Call:
             return OutcomeUnknown(outer.key, self._key, said)
         hint = "To let the model read it and try again, declare it: @tool(raises=(…,))."
         return AgentError(self._agent, self._part, said, hint)
+
+    def _unkept(self, outer: Scope, error: PayloadTooLarge | NotSerialisable) -> Exception:
+        """Its result cannot be journaled. If it must not be done again, a person says with what result it was done."""
+        if self._tool.effect == "irreversible":
+            return OutcomeUnknown(outer.key, self._key, f"it was done, but its result is not known any more: {error}")
+        if isinstance(error, NotSerialisable):
+            return error
+        problem = f"its result is {error.size_bytes:,} bytes; at most {RESULT_BYTES_MAX:,} are kept"
+        hint = "Return less, or store it in a file or an object store and return where it is."
+        return AgentRefused(self._agent, self._part, problem, hint)
 
     async def _performed(self, perform: Callable[[], Any]) -> dict[str, Any]:
         limit = asyncio.timeout(self._tool.timeout_s)
@@ -151,27 +163,17 @@ class _Call:
         raise error
 
     def _written(self, value: Any) -> dict[str, Any]:
-        """The result as data. One that cannot be kept is an outcome too where it must not be done again."""
-        try:
-            if isinstance(value, ToolReturn):
-                raw, form = codec.encode(value, ToolReturn, self._what, RESULT_BYTES_MAX), "return"
-            elif _holds_files(value):
-                raw, form = codec.encode(value, ToolReturnContent, self._what, RESULT_BYTES_MAX), "content"
-            else:
-                raw, form = codec.encode(value, Any, self._what, RESULT_BYTES_MAX), "value"
-        except PayloadTooLarge as error:
-            if self._tool.effect == "irreversible":
-                return {"too_large": error.size_bytes}
-            problem = f"its result is {error.size_bytes:,} bytes; at most {RESULT_BYTES_MAX:,} are kept"
-            hint = "Return less, or store it in a file or an object store and return where it is."
-            raise AgentRefused(self._agent, self._part, problem, hint) from None
-        except NotSerialisable as error:
-            if self._tool.effect != "irreversible":
-                raise
-            return {"unwritable": [error.path, error.kind]}
+        """The result as data. Raises PayloadTooLarge, NotSerialisable."""
+        if isinstance(value, ToolReturn):
+            raw, form = codec.encode(value, ToolReturn, self._what, RESULT_BYTES_MAX), "return"
+        elif _holds_files(value):
+            raw, form = codec.encode(value, ToolReturnContent, self._what, RESULT_BYTES_MAX), "content"
+        else:
+            raw, form = codec.encode(value, Any, self._what, RESULT_BYTES_MAX), "value"
         return {form: codec.decode(raw, Any, self._what)}
 
-    def _read(self, saved: dict[str, Any]) -> Any:
+    def _read(self, saved: Any) -> Any:
+        """The result from what was kept; or from what a person has said that it was."""
         match saved:
             case {"value": value}:
                 return value
@@ -183,12 +185,8 @@ class _Call:
                 raise ModelRetry(message)
             case {"failed": message}:
                 raise ToolFailed(message)
-            case {"too_large": size}:
-                raise PayloadTooLarge(self._what, size, RESULT_BYTES_MAX)
-            case {"unwritable": [path, kind]}:
-                raise NotSerialisable(self._what, path, kind)
             case _:
-                return saved.get("value")
+                return saved
 
 
 def _holds_files(value: Any) -> bool:
