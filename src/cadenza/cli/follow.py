@@ -41,13 +41,23 @@ class Follower:
         board: observes the engine already.
         title, began: head the picture; ``began`` is microseconds since 1970.
         quiet: draw nothing and ask nobody.
+        plain: write lines instead of drawing, at a terminal too.
     """
 
     def __init__(
-        self, engine: Engine, run_id: str, board: Board, interrupts: Interrupts, *, title: str, began: int, quiet: bool
+        self,
+        engine: Engine,
+        run_id: str,
+        board: Board,
+        interrupts: Interrupts,
+        *,
+        title: str,
+        began: int,
+        quiet: bool,
+        plain: bool = False,
     ) -> None:
         self._engine, self._run_id, self._board, self._interrupts = engine, run_id, board, interrupts
-        self._title, self._quiet = title, quiet
+        self._title, self._quiet, self._plain = title, quiet, plain
         self._began = began
         self._note: Callable[[str], None] = lambda _: None
         self._tick: Callable[[], None] = _nothing
@@ -141,7 +151,7 @@ class Follower:
         """Draws the board while the body runs."""
         if self._quiet:
             yield
-        elif err().is_terminal and not err().is_dumb_terminal:
+        elif err().is_terminal and not err().is_dumb_terminal and not self._plain:
             yield from self._drawn_live()
         else:
             from cadenza.cli.plain_view import PlainView

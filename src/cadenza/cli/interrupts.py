@@ -42,6 +42,12 @@ class Interrupts:
                 self._event.set()
         await self._event.wait()
 
+    def park(self) -> None:
+        """Ask for an orderly end, as the first interrupt does."""
+        self.count = max(self.count, 1)
+        if self._event is not None:
+            self._event.set()
+
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.count > 1:

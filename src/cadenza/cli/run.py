@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
@@ -31,11 +31,19 @@ from cadenza.engine.options import EngineOptions
 from cadenza.engine.store import RunRow
 from cadenza.errors import StoreError, UnknownName, UsageError
 
+if TYPE_CHECKING:
+    from cadenza.cli.stepping import Stepper
+
 VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify", help="Replay the run when it has ended, to find code that cannot be replayed."
     ),
+]
+StepOption = Annotated[bool, typer.Option("--step", help="Stop before each step, show its input, and ask.")]
+BreakOption = Annotated[
+    list[str] | None,
+    typer.Option("--break", metavar="NAME", help="Stop before each call of this step; may be repeated."),
 ]
 Begun = tuple[str, str]
 """The run to follow, and the one that it replaces (empty if none)."""
@@ -59,6 +67,8 @@ def run(
     priority: Annotated[int, typer.Option("--priority", help="Higher is claimed first.")] = 0,
     store: StoreOption = "cadenza.db",
     verify: VerifyOption = True,
+    step: StepOption = False,
+    breaks: BreakOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a run and watch it. Ctrl-C parks it; its result goes to standard output.
@@ -68,6 +78,7 @@ def run(
     """
     from cadenza.cli.target import find_workflow, read_input
 
+    stepper = _stepper(step, breaks, as_json)
     workflow = find_workflow(target)
     value = read_input(input, workflow)
 
@@ -84,7 +95,7 @@ def run(
         await go_on(engine, before)
         return handle.run_id, ""
 
-    raise typer.Exit(_drive(begin, store, target, verify=verify, as_json=as_json))
+    raise typer.Exit(_drive(begin, store, target, verify=verify, as_json=as_json, stepper=stepper))
 
 
 def resume(
@@ -102,6 +113,8 @@ def resume(
     dry_run: DryRunOption = False,
     store: StoreOption = "cadenza.db",
     verify: VerifyOption = True,
+    step: StepOption = False,
+    breaks: BreakOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a run: one that was parked, whose process died, or that is blocked and whose code was mended.
@@ -116,6 +129,7 @@ def resume(
         named = filter if filter.status else msgspec.structs.replace(filter, status=("blocked",))
         over_all(store, named, unblock, "given to the workers for another try", Choice(yes, dry_run, children=True))
         return
+    stepper = _stepper(step, breaks, as_json)
     path = existing(store)
     row = asyncio.run(_look_up(store, run_id))
     if not row.ended:
@@ -129,7 +143,7 @@ def resume(
         await go_on(engine, engine.find(row.run_id))
         return row.run_id, ""
 
-    raise typer.Exit(_drive(begin, store, target, verify=verify, as_json=as_json))
+    raise typer.Exit(_drive(begin, store, target, verify=verify, as_json=as_json, stepper=stepper))
 
 
 async def _look_up(store: str, run_id: str) -> RunRow:
@@ -154,7 +168,25 @@ async def go_on(engine: Engine, row: RunRow) -> None:
 # --- driving ----------------------------------------------------------------------------------------------------------
 
 
-def _drive(begin: Callable[[Engine], Awaitable[Begun]], store: str, target: str, *, verify: bool, as_json: bool) -> int:
+def _stepper(step: bool, breaks: list[str] | None, as_json: bool) -> Stepper | None:
+    """Raises UsageError where there is no terminal to ask at."""
+    if not step and not breaks:
+        return None
+    from cadenza.cli.stepping import Stepper, refuse_without_terminal
+
+    refuse_without_terminal(as_json=as_json)
+    return Stepper(every=step, names=tuple(breaks or ()))
+
+
+def _drive(
+    begin: Callable[[Engine], Awaitable[Begun]],
+    store: str,
+    target: str,
+    *,
+    verify: bool,
+    as_json: bool,
+    stepper: Stepper | None = None,
+) -> int:
     """Open the store, begin, follow, report; returns the exit code. Raises CadenzaError."""
     log_to_terminal(ends=True)
 
@@ -162,7 +194,8 @@ def _drive(begin: Callable[[Engine], Awaitable[Begun]], store: str, target: str,
         from cadenza.cli.follow import Follower
         from cadenza.cli.report import how_to_resume, report_end
 
-        async with Engine.open(location(store), EngineOptions(verify_replay=verify)) as engine:
+        engine = Engine.open(location(store), EngineOptions(verify_replay=verify))
+        async with stepper.open(engine, interrupts) if stepper is not None else engine as engine:
             board = Board()
             engine.observe(board)
             began = time.time_ns() // 1_000
@@ -171,13 +204,16 @@ def _drive(begin: Callable[[Engine], Awaitable[Begun]], store: str, target: str,
             title = f"{row.workflow.rpartition(':')[2]}  {run_id}"
             if not as_json:
                 say(f"Run {run_id} of {row.workflow} in {store}", "dim")
-            follower = Follower(engine, run_id, board, interrupts, title=title, began=began, quiet=as_json)
+            plain = stepper is not None
+            follower = Follower(engine, run_id, board, interrupts, title=title, began=began, quiet=as_json, plain=plain)
             try:
                 outcome = await follower.follow()
             except StoreError as error:
                 error.add_note(f"Then go on with: {how_to_resume(row, store, target)}")
                 raise
             code = report_end(engine, run_id, outcome, board, began, store=store, target=target, as_json=as_json)
+            if stepper is not None and outcome.how == "ended" and (unmet := stepper.unmet()):
+                say(f"No step {' or '.join(map(repr, unmet))} was called here.", "yellow")
             if replaced and not (old := engine.find(replaced)).ended:
                 say(f"Run {replaced}, which it replaces, has yet to clean up: {how_to_resume(old, store, target)}")
             await engine.close(0.2 if outcome.how != "ended" else 2.0)
