@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cadenza import Agent, Context, Engine, RunFailed, workflow
+from cadenza import Agent, Context, Engine, Retry, RunFailed, workflow
 from cadenza.agents import agent as registry
 from tests.acceptance.model_server import ModelServer, Reply
 
@@ -83,6 +83,15 @@ def test_each_mistake_of_a_provider_is_one_clear_message(
     said = failure(reply, monkeypatch, output=dict[str, str] if reply.calls else str)
     assert message in said
     assert "clerk failed at b1/clerk#1" in said
+
+
+def test_an_error_that_does_not_pass_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Reply(status=401, error={"message": "no", "code": "invalid_api_key"})
+    assert "clerk failed at b1/clerk#1: AgentRefused" in failure(
+        refused, monkeypatch, retry=Retry(attempts=3, delay_s=0.0)
+    )
+    busy = Reply(status=400, error={"message": "odd"})
+    assert "attempts" not in failure(busy, monkeypatch, retry=Retry(attempts=3, delay_s=0.0))
 
 
 def test_a_server_that_is_not_there_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from cadenza import (
     Engine,
     EngineOptions,
     Live,
+    Retry,
     RunBlocked,
     RunFailed,
     agent,
@@ -339,6 +340,32 @@ def test_a_sub_agent_may_have_a_person_asked() -> None:
     assert (len(model.asked), len(outer.asked)) == (2, 2)  # type: ignore[attr-defined]
 
 
+def test_a_sub_agent_below_a_sub_agent_may_have_people_asked_again_and_again() -> None:
+    bank = Bank()
+    lowest = scripted(calls(("pay", {"amount": 1})), calls(("pay", {"amount": 2})), says("both"))
+    low = Agent("low", model=lowest, tools=[bank.pay])
+    middle = scripted(calls(("low", {"input": "a"}), ("low", {"input": "b"})), says("twice"))
+    mid = Agent("mid", model=middle, tools=[low])
+    outer = scripted(calls(("mid", {"input": "x"}), ("pay", {"amount": 3})), says("all"))
+    Agent("writer", model=outer, tools=[mid, bank.pay])
+
+    async def main() -> str:
+        asked: set[str] = set()
+        async with running() as (engine, handle):
+            ended = asyncio.ensure_future(handle.result())
+            while not ended.done():
+                for row, task in engine.tasks():
+                    if row.path not in asked:
+                        asked.add(row.path)
+                        await engine.answer(row.run_id, row.path, Answer(approved=True, value=task.value))
+                await asyncio.sleep(0)
+            return await ended
+
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE_S)) == "all"
+    assert sorted(bank.paid) == [1, 1, 2, 2, 3]
+    assert [len(each.asked) for each in (lowest, middle, outer)] == [6, 2, 2]  # type: ignore[attr-defined]
+
+
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
@@ -356,6 +383,26 @@ def test_the_next_model_is_asked_when_one_fails_and_both_are_recorded() -> None:
     response = asyncio.run(main())
     assert response["model_name"] == "second"
     assert "overloaded" in response["failed_attempts"][0]["error"]
+
+
+def test_a_repeated_turn_pays_for_nothing_that_was_answered() -> None:
+    asked: list[int] = []
+
+    def think(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        asked.append(len(messages))
+        if len(messages) == 1:
+            return calls(("count", {"word": "x"}))
+        if len(asked) == 2:
+            raise ModelHTTPError(503, "m", {"message": "overloaded"})
+        return says("done")
+
+    def count(word: str) -> int:
+        """Count."""
+        return len(word)
+
+    Agent("writer", model=FunctionModel(think), tools=[count], retry=Retry(attempts=3, delay_s=0.0))
+    assert result_of() == "done"
+    assert asked == [1, 3, 3]
 
 
 def test_if_every_model_fails_the_message_names_each() -> None:
