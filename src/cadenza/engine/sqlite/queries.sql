@@ -253,38 +253,38 @@ SELECT event, coalesce(key, ''), generation FROM inbox WHERE run_no = ? ORDER BY
 SELECT {run_columns} FROM run WHERE parent = ? AND parent <> '' ORDER BY no
 
 -- name: stale_events
-SELECT id, event, id FROM journal WHERE id > ? AND substr(event, 1, {head}) <> ? ORDER BY id LIMIT ?
+SELECT id, event, id FROM journal WHERE id > ? AND id <= ? AND substr(event, 1, {head}) <> ? ORDER BY id LIMIT ?
 
 -- name: reseal_events
 UPDATE journal SET event = ? WHERE id = ?
 
 -- name: stale_letters
 SELECT id, event, run_no FROM inbox
-WHERE id > ? AND event IS NOT NULL AND substr(event, 1, {head}) <> ? ORDER BY id LIMIT ?
+WHERE id > ? AND id <= ? AND event IS NOT NULL AND substr(event, 1, {head}) <> ? ORDER BY id LIMIT ?
 
 -- name: reseal_letters
 UPDATE inbox SET event = ? WHERE id = ?
 
 -- name: stale_tasks
-SELECT rowid, task, run_no, path FROM task WHERE rowid > ? AND substr(task, 1, {head}) <> ? ORDER BY rowid LIMIT ?
+SELECT rowid, task, run_no, path FROM task WHERE rowid > ? AND rowid <= ? AND substr(task, 1, {head}) <> ? ORDER BY rowid LIMIT ?
 
 -- name: reseal_tasks
 UPDATE task SET task = ? WHERE rowid = ?
 
 -- name: stale_details
-SELECT no, detail, run_id FROM run WHERE no > ? AND detail <> '' AND substr(detail, 1, {head}) <> ? ORDER BY no LIMIT ?
+SELECT no, detail, run_id FROM run WHERE no > ? AND no <= ? AND detail <> '' AND substr(detail, 1, {head}) <> ? ORDER BY no LIMIT ?
 
 -- name: reseal_details
 UPDATE run SET detail = ? WHERE no = ?
 
 -- name: stale_alerts
-SELECT id, detail, run_id FROM alert WHERE id > ? AND detail <> '' AND substr(detail, 1, {head}) <> ? ORDER BY id LIMIT ?
+SELECT id, detail, run_id FROM alert WHERE id > ? AND id <= ? AND detail <> '' AND substr(detail, 1, {head}) <> ? ORDER BY id LIMIT ?
 
 -- name: reseal_alerts
 UPDATE alert SET detail = ? WHERE id = ?
 
 -- name: stale_payloads
-SELECT hash, body FROM blob WHERE substr(body, 1, {head}) <> ? LIMIT 20
+SELECT id, hash, body FROM blob WHERE id > ? AND id <= ? AND substr(body, 1, {head}) <> ? ORDER BY id LIMIT ?
 
 -- name: refer_to_blob
 UPDATE journal SET blob = ? WHERE blob = ?

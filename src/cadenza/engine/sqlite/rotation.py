@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from cadenza.engine.sqlite.sql import queries
 from cadenza.engine.sqlite.turnstile import Turnstile
 from cadenza.engine.sqlite.vacuum import vacuum
 
-BATCH = 200
+BATCH, PAYLOADS = 200, 20
+"""So many values are sealed in one transaction."""
+LAST_ID = (1 << 63) - 1
 PASSES_MAX = 5
 Progress = Callable[[str, int], None]
 """Called with (what, how many values of it were sealed so far)."""
@@ -93,7 +96,8 @@ class _Rotation:
         values = 0
         settled = False
         for _ in range(PASSES_MAX):
-            done = sum(self._pass(what, place) for what, place in SIMPLE.items()) + self._pass_blobs()
+            done = sum(self._pass(what, BATCH, partial(self._reseal, what)) for what in SIMPLE)
+            done += self._pass("payloads", PAYLOADS, self._reseal_payloads)
             values += done
             if not done:
                 settled = True
@@ -101,39 +105,37 @@ class _Rotation:
         retired = self._retire() if settled else []
         return Rotated(self._keys.first.name, values, retired, settled, compacted=False)
 
-    def _pass(self, what: str, place: Place) -> int:
-        """Seal what is not sealed with the first key, once through."""
+    def _pass(self, what: str, batch: int, reseal: Callable[[list[Any]], None]) -> int:
+        """Seal what is not sealed with the first key, once through.
+
+        It is looked for without holding up writers; only what was found is read again when it is this process's turn.
+        """
+        stale, head = self._sql[f"stale_{what}"], self._keys.first.head
         count, last = 0, -1
-        while True:
+        while found := self._execute(stale, (last, LAST_ID, head, batch)).fetchall():
+            upto = found[-1][0]
             with self._transaction():
-                rows = self._execute(self._sql[f"stale_{what}"], (last, self._keys.first.head, BATCH)).fetchall()
-                for id, value, *about in rows:
-                    raw = value.encode() if isinstance(value, str) else value
-                    where = place(*about)
-                    sealed = self._keys.seal(unsealed(raw, where, self._keys, self._location), where)
-                    self._execute(self._sql[f"reseal_{what}"], (sealed, id))
-            if not rows:
-                return count
-            last, count = rows[-1][0], count + len(rows)
+                rows = self._execute(stale, (last, upto, head, batch)).fetchall()
+                reseal(rows)
+            last, count = upto, count + len(rows)
             if self._progress is not None:
                 self._progress(what, count)
+        return count
 
-    def _pass_blobs(self) -> int:
-        """Large payloads get a new content hash too: the old one would tell the old key's holder what is equal."""
-        count = 0
-        while True:
-            with self._transaction():
-                rows = self._execute(self._sql["stale_payloads"], (self._keys.first.head,)).fetchall()
-                for digest, body in rows:
-                    new, sealed = self._payloads.blob(unsealed(body, blob_at(digest), self._keys, self._location))
-                    self._execute(self._sql["insert_blob"], (new, sealed))
-                    self._execute(self._sql["refer_to_blob"], (new, digest))
-                    self._execute(self._sql["drop_blob"], (digest,))
-            if not rows:
-                return count
-            count += len(rows)
-            if self._progress is not None:
-                self._progress("payloads", count)
+    def _reseal(self, what: str, rows: list[Any]) -> None:
+        for id, value, *about in rows:
+            raw = value.encode() if isinstance(value, str) else value
+            where = SIMPLE[what](*about)
+            sealed = self._keys.seal(unsealed(raw, where, self._keys, self._location), where)
+            self._execute(self._sql[f"reseal_{what}"], (sealed, id))
+
+    def _reseal_payloads(self, rows: list[Any]) -> None:
+        """They get a new content hash too: the old one would tell the old key's holder what is equal to what."""
+        for _, digest, body in rows:
+            new, sealed = self._payloads.blob(unsealed(body, blob_at(digest), self._keys, self._location))
+            self._execute(self._sql["insert_blob"], (new, sealed))
+            self._execute(self._sql["refer_to_blob"], (new, digest))
+            self._execute(self._sql["drop_blob"], (digest,))
 
     def _retire(self) -> list[str]:
         """Forget the other keys: the store opens without them from now on."""
