@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cadenza import Answer, Engine, InputInvalid, RunCancelled, RunFailed, RunHandle, UnknownName
+from cadenza.cli.history import read_history
 from cadenza.durable import events
 from cadenza.engine.fork import fork
 from cadenza.engine.retry import reset, retry
@@ -67,6 +68,17 @@ async def asks(ctx: Context) -> str:
 @workflow
 async def memory(ctx: Context) -> int:
     return await ctx.step(memos, "memos")
+
+@step
+async def model(name: str) -> str:
+    used = {"usage": {"input_tokens": 5, "output_tokens": 7}, "model_name": "m"}
+    request = {"response": used, "agent": name, "price_usd": 0.5, "latency_s": 1.0}
+    await step.memo("request/0", lambda: request)
+    return name
+
+@workflow
+async def models(ctx: Context) -> list[str]:
+    return [await ctx.step(model, each) for each in ("first", "second")]
 
 @workflow
 async def inner(ctx: Context, name: str) -> str:
@@ -572,6 +584,19 @@ def test_a_reset_receives_later_messages_again(run: Run) -> None:
         assert await again.result() == [1, 2]
         apart = await fork(world.engine, origin.run_id, at="work#1")  # a fork does not
         assert (await apart.settled()).status == "waiting"
+
+    run(test)
+
+
+def test_a_fork_has_not_paid_for_what_it_copied(run: Run) -> None:
+    async def test(world: World) -> None:
+        origin = await world.start("models")
+        await origin.result()
+        forked = await fork(world.engine, origin.run_id, at="model#2")
+        await forked.result()
+        was, now = (read_history(world.engine, each.row).used() for each in (origin, forked))
+        assert [(each.agent, each.price_usd) for each in was] == [("first", 0.5), ("second", 0.5)]
+        assert [(each.agent, each.price_usd) for each in now] == [("second", 0.5)]
 
     run(test)
 

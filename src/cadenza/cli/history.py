@@ -41,6 +41,8 @@ class Item:
     input_hash: str = ""
     done_by: str = ""
     child: str = ""
+    copied: int = 0
+    """How many of its memos a fork has copied: its origin has paid for them."""
 
     @property
     def took(self) -> int:
@@ -50,6 +52,11 @@ class Item:
     def used(self) -> tuple[Usage, ...]:
         """What the model requests of an agent's turn used, one row an agent; those of a turn that failed count too."""
         return by_agent(of_memos((each.key, each.value) for each in self.memos)) if self.memos else ()
+
+    def paid(self) -> tuple[Usage, ...]:
+        """The part of it that this run has paid for, and not the one of which it is a fork."""
+        own = self.memos[self.copied :]
+        return by_agent(of_memos((each.key, each.value) for each in own)) if own else ()
 
     @property
     def branch(self) -> str:
@@ -102,7 +109,7 @@ class History:
     def used(self) -> tuple[Usage, ...]:
         """What the model requests of this run and its children used, one row an agent."""
         below = [each for child in self.children.values() for each in child.used()]
-        return by_agent([*(each for item in self.items() for each in item.used()), *below])
+        return by_agent([*(each for item in self.items() for each in item.paid()), *below])
 
     def count(self) -> int:
         """Items of this run and its children."""
@@ -201,12 +208,20 @@ class _Reader:
             case events.ChildEnded(path=path):
                 item = self._item(path, "child", "", event.at, event.status, event.at)
                 item.child, item.value, item.failure = event.run_id, event.value, event.failure
+            case events.Forked(origin=origin):
+                self._copied(origin)
             case events.MemosDiscarded(path=path, key=key):
                 self._item(path, "step", "", event.at, None).notes.append(f"saved results from {key!r} on were dropped")
             case events.CancelSent(path=path):
                 self._item(path, "child", "", event.at, None).notes.append("it was asked to stop")
             case _:
                 pass
+
+    def _copied(self, origin: str) -> None:
+        for item in self._generation.items.values():
+            item.copied = len(item.memos)
+            if item.kind in ("step", "child") and not item.memos and not item.notes:
+                item.notes.append(f"copied from {origin}")
 
     def _step_ended(self, event: events.StepCompleted | events.StepFailed | events.StepCancelled) -> None:
         state: State = "cancelled"
