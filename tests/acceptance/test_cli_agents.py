@@ -46,3 +46,4 @@ def test_a_person_changes_the_arguments_of_a_tool_and_approves(tmp_path: Path) -
     shown = cadenza("show", run_id).out
     assert "2 requests, " in shown
     assert "price unknown" in shown
+    assert "approved, with changes by " in shown

@@ -112,6 +112,7 @@ def _ask_remark(item: Item) -> str:
         return title
     given = json.loads(item.value)
     said = {True: "approved", False: "rejected"}.get(given.get("approved"), given.get("choice") or "answered")
+    said += ", with changes" if given.get("approved") and given.get("value") is not None else ""
     by = f" by {given['by']}" if given.get("by") else ""
     comment = f" ({given['comment']})" if given.get("comment") else ""
     return f"{title}  {said}{by}{comment}"
