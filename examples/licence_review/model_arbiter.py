@@ -1,7 +1,8 @@
 """The arbiter's seat taken by a model, where one is configured: it proposes, and what it proposes is checked.
 
 It is given what both classifiers say and may choose only among the licences that one of them has seen. A proposal that
-names another one, or is no SPDX expression, is put aside, and the rules decide; so they do where the model fails.
+names another one, offers a choice (OR) that the package does not declare, or is no SPDX expression, is put aside, and
+the rules decide; so they do where the model fails.
 """
 
 import json
@@ -18,6 +19,7 @@ from .expressions import normalise, operands, text_of
 NAME = "model_arbiter"
 CONFIGURED_BY = "CADENZA_MODEL"
 TEXT_MAX = 500  # of what a package says of itself: it is data from outside
+PROBLEM_MAX = 200  # of what is said about a model that failed
 INSTRUCTIONS = """\
 You are the arbiter of a licence review. Two classifiers disagree about a Python package: one has read what the package
 declares, the other has recognised licence texts in its files. Say which SPDX licence expression holds for the package.
@@ -84,13 +86,15 @@ async def arbitrate_by_model(ctx: Context, case: Case, model: str) -> Conclusion
     try:
         proposal = await ctx.call(NAME, dispute(case))
     except StepError as error:
-        return await ctx.step(by_rules_instead, case, f"{model} could not be asked: {error.failure.message}")
+        return await ctx.step(
+            by_rules_instead, case, f"{model} could not be asked: {error.failure.message[:PROBLEM_MAX]}"
+        )
     return await ctx.step(weigh, case, proposal, model)
 
 
 @step(effect="read")
 def weigh(case: Case, proposal: Proposal, model: str) -> Conclusion:
-    """A proposal stands if it is an SPDX expression of licences that were seen."""
+    """A proposal stands if it is an SPDX expression of licences that were seen, and makes no choice up."""
     if proposal.expression is None:
         return signed(Conclusion(None, f"model {model}", proposal.reason, sure=False))
     expression = normalise(proposal.expression)
@@ -98,6 +102,8 @@ def weigh(case: Case, proposal: Proposal, model: str) -> Conclusion:
         return instead(case, f"{model} proposed {json.dumps(proposal.expression)}, which is no SPDX expression")
     if unseen := sorted(each for each in operands(expression) if text_of(each) not in evidence(case)):
         return instead(case, f"{model} proposed {expression}, and nobody has seen {' or '.join(unseen)}")
+    if offers_choice(expression) and not offers_choice(case.declared.expression or ""):
+        return instead(case, f"{model} proposed {expression}, a choice that the package does not declare")
     return signed(Conclusion(expression, f"model {model}", proposal.reason, sure=False))
 
 
@@ -116,6 +122,10 @@ def signed(conclusion: Conclusion) -> Conclusion:
     from .agents import PROCESS
 
     return replace(conclusion, done_by=PROCESS)
+
+
+def offers_choice(expression: str) -> bool:
+    return " OR " in expression
 
 
 def dispute(case: Case) -> Dispute:

@@ -107,9 +107,14 @@ def test_a_model_that_is_configured_decides_and_the_report_says_so(site: Path, m
 
 
 @pytest.mark.parametrize(
-    ("proposes", "why"), [("Zlib", "nobody has seen Zlib"), ("as you like it", "which is no SPDX expression")]
+    ("proposes", "why"),
+    [
+        ("Zlib", "nobody has seen Zlib"),
+        ("as you like it", "which is no SPDX expression"),
+        ("BSD-2-Clause OR BSD-3-Clause", "a choice that the package does not declare"),
+    ],
 )
-def test_a_licence_that_nobody_has_seen_is_put_aside(proposes: str, why: str, site: Path, model: Model) -> None:
+def test_what_the_evidence_does_not_hold_is_put_aside(proposes: str, why: str, site: Path, model: Model) -> None:
     model.proposes = proposes
     assert review(site, model.name)[0] == 0
     decided = conclusion(site)
