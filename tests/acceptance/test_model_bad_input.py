@@ -267,6 +267,17 @@ def test_a_missing_key_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> 
     says(message, "keyless failed", "anthropic:claude-haiku-4-5", "ANTHROPIC_API_KEY")
 
 
+def test_a_run_without_a_key_goes_on_with_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    says(shop.fails(), "shopkeeper failed", "openai-chat:gpt-test", "OPENAI_API_KEY is not set")
+    assert shop.server.requests == []
+    for name, value in shop.server.environment.items():
+        monkeypatch.setenv(name, value)
+    assert shop.retried(LOOK, DONE) == "Three."
+    assert len(shop.server.requests) == 2
+
+
 def test_an_unknown_provider_is_named(shop: Shop) -> None:
     message = shop.fails(agent="misnamed")
     print(message)
