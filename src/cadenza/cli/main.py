@@ -26,6 +26,7 @@ from cadenza.cli import (
     run,
     runs,
     show,
+    update,
     worker,
 )
 from cadenza.errors import CadenzaError, UsageError
@@ -53,6 +54,7 @@ for name, function, summary in (
     ("resume", run.resume, "Go on with a parked or blocked run."),
     ("worker", worker.worker, "Run whatever is ready."),
     ("query", query.query, "Read what a run shows of itself."),
+    ("update", update.update, "Send a run a message and wait for its answer."),
     ("signal", people.signal, "Send a run a message."),
     ("answer", people.answer, "Answer what a run asks."),
     ("cancel", people.cancel, "Ask a run to stop, clean up and undo."),

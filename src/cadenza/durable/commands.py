@@ -97,6 +97,23 @@ class SetAttributes(msgspec.Struct, frozen=True):
     values: dict[str, Scalar | None]
 
 
+class AcceptUpdate(msgspec.Struct, frozen=True):
+    """An update was let pass, and its handler has begun."""
+
+    path: str
+    id: str
+
+
+class AnswerUpdate(msgspec.Struct, frozen=True):
+    """Tell whoever sent an update what came of it."""
+
+    path: str
+    id: str
+    value: bytes = b""
+    failure: Failure | None = None
+    refused: bool = False
+
+
 class Completed(msgspec.Struct, frozen=True):
     value: bytes
 
@@ -131,7 +148,8 @@ class Finish(msgspec.Struct, frozen=True):
 
 
 Opened = RunStep | StartTimer | AwaitMessage | SendMessage | OpenTask | StartChild | AwaitChild
-Command = Opened | Cancel | RecordPatch | SetAttributes | Finish
+Said = RecordPatch | SetAttributes | AcceptUpdate | AnswerUpdate
+Command = Opened | Cancel | Said | Finish
 
 
 def signature_of(command: Command) -> str:

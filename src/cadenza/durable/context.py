@@ -21,6 +21,7 @@ from cadenza.durable.define import StepFunction, WorkflowFunction, as_step, find
 from cadenza.durable.events import Scalar
 from cadenza.durable.human import Answer, HumanTask
 from cadenza.durable.path import current_branch, is_label
+from cadenza.durable.updates import Handler
 from cadenza.errors import ContinuedAsNew, DefinitionError, UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -159,6 +160,23 @@ class Context:
         path = current_branch.get().leaf(f"@send:{name}")
         return self._machine.issue(commands.SendMessage(path, run_id, name, raw, hashed), delivery.sent)
 
+    def on_update(
+        self, name: str, handler: Callable[[T], Any], *, type: Any = Any, validate: Callable[[T], object] | None = None
+    ) -> None:
+        """Answer updates of this name from now on: messages whose sender waits for what ``handler`` returns.
+
+        Declare it before the first await: an update that nobody handles is refused. The workflow should not end while
+        a handler is at work; whoever waits for it is told that there is no answer.
+
+        Args:
+            handler: a function, or an async one, of the update's value; it runs as a task beside the workflow's own
+                code. What it raises is told to the sender, and the run goes on.
+            type: what the value is decoded as; one that does not fit is refused.
+            validate: a plain function that only reads; if it raises, the update is refused, and nothing has happened.
+        """
+        _check_label("update", name)
+        self._machine.updates.handlers[name] = Handler(handler, type, validate)
+
     # --- child runs -----------------------------------------------------------------------------------------------
 
     @overload
@@ -224,7 +242,7 @@ class Context:
         _check_label("patch", id)
         patched, news = self._machine.patches.decide(id, self._machine.replaying)
         if news:
-            self._machine.record_patch(id)
+            self._machine.record(commands.RecordPatch(id))
         return patched
 
     def continue_as_new(self, state: Any = None) -> NoReturn:
@@ -260,7 +278,7 @@ class Context:
         for name, value in values.items():
             _check_label("attribute", name)
             check_attribute(name, value)
-        self._machine.set_attributes(dict(values))
+        self._machine.attributes.set(dict(values))
 
     # --- time and chance ------------------------------------------------------------------------------------------
 

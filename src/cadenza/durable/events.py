@@ -102,6 +102,14 @@ class MessageReceived(Event, frozen=True, kw_only=True, omit_defaults=True, tag=
     sender: str = ""
 
 
+class UpdateReceived(Event, frozen=True, kw_only=True, omit_defaults=True, tag="update_received"):
+    """Somebody waits for the answer to this message, which is a record with the same ``id``."""
+
+    id: str
+    name: str
+    value: bytes
+
+
 class MessageSent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="message_sent"):
     path: str
     to: str
@@ -224,6 +232,21 @@ class AttributesSet(Event, frozen=True, kw_only=True, omit_defaults=True, tag="a
     values: dict[str, Scalar | None]
 
 
+class UpdateAccepted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="update_accepted"):
+    """Its validator has let the update pass; the handler has begun."""
+
+    id: str
+
+
+class UpdateAnswered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="update_answered"):
+    """What whoever sent the update is told; ``refused`` if it was not accepted."""
+
+    id: str
+    value: bytes = b""
+    failure: Failure | None = None
+    refused: bool = False
+
+
 class Parked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="parked"):
     """The run left memory; ``waiting`` are the open paths, ``wake_at`` the nearest timer (0: none)."""
 
@@ -274,6 +297,7 @@ Outcome = (
     | StepFailed
     | TimerFired
     | MessageReceived
+    | UpdateReceived
     | MessageSent
     | TaskAnswered
     | ChildEnded
@@ -293,6 +317,8 @@ Record = (
     | CancelSent
     | Patched
     | AttributesSet
+    | UpdateAccepted
+    | UpdateAnswered
     | Parked
     | Forked
 )
@@ -313,6 +339,8 @@ RECORDS = (
     CancelSent,
     Patched,
     AttributesSet,
+    UpdateAccepted,
+    UpdateAnswered,
     Parked,
     Forked,
 )
@@ -326,6 +354,8 @@ PAYLOAD_FIELDS: dict[type[Any], str] = {
     RunStarted: "input",
     StepCompleted: "value",
     MessageReceived: "value",
+    UpdateReceived: "value",
+    UpdateAnswered: "value",
     MemoSaved: "value",
     ChildEnded: "value",
     RunCompleted: "value",

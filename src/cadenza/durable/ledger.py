@@ -34,6 +34,7 @@ class Ledger:
         self.children: dict[str, str] = {}
         self.cancels: set[str] = set()
         self.attributes: set[str] = set()
+        self.updates: set[tuple[type[events.AnyEvent], str]] = set()
 
     def at(self, path: str) -> Entry | None:
         return self.entries.get(path)
@@ -76,6 +77,8 @@ class Ledger:
                 self.children[path] = run_id
             case events.AttributesSet(path=path):
                 self.attributes.add(path)
+            case events.UpdateAccepted(id=id) | events.UpdateAnswered(id=id):
+                self.updates.add((type(event), id))
             case events.CancelSent(path=path):
                 self.cancels.add(path)
             case _:

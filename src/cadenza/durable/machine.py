@@ -22,6 +22,7 @@ from contextvars import Context as Variables
 from typing import TYPE_CHECKING, Any
 
 from cadenza.durable import commands, events
+from cadenza.durable.attributes import Attributes
 from cadenza.durable.children import Children
 from cadenza.durable.commands import Command, Ending, Finish, Opened, signature_of
 from cadenza.durable.define import WorkflowFunction
@@ -32,14 +33,14 @@ from cadenza.durable.guard import install
 from cadenza.durable.loop import DurableFuture, DurableLoop, unwind
 from cadenza.durable.path import Branch, Seed, current_branch
 from cadenza.durable.undo import UndoStack
+from cadenza.durable.updates import Updates
 from cadenza.durable.versioning import Patches
-from cadenza.errors import DefinitionError, Evicted, Nondeterminism
+from cadenza.errors import Evicted, Nondeterminism
 
 if TYPE_CHECKING:
     from cadenza.durable.context import Context
 
 
-ATTRIBUTES_MAX = 64
 STEP_ENDS = (events.StepCompleted, events.StepFailed)
 
 
@@ -78,7 +79,8 @@ class Machine:
         self.children = Children()
         self.undo = UndoStack(self)
         self.patches = Patches()
-        self.attributes: set[str] = set()
+        self.attributes = Attributes(self)
+        self.updates = Updates(self)
         self.views: dict[str, Callable[[], Any]] = {}
         self.replaying = False
         self.settled: frozenset[str] = frozenset()
@@ -102,6 +104,7 @@ class Machine:
         journal = list(journal)
         self.patches.expect(event.id for event in journal if isinstance(event, events.Patched))
         self.settled = frozenset(each.path for each in journal if isinstance(each, STEP_ENDS))
+        self.updates.expect(journal)
         last = len(journal) - 1
         for index, event in enumerate(journal):
             self.replaying = index < last
@@ -130,6 +133,8 @@ class Machine:
             self._start(event)
         elif isinstance(event, events.MessageReceived):
             self._receive(event)
+        elif isinstance(event, events.UpdateReceived):
+            self.updates.receive(event)
         elif isinstance(event, events.CancelRequested):
             self._cancel_root(event.reason)
         else:
@@ -157,7 +162,8 @@ class Machine:
         self.undo.restore(carried.undo)
         self.children.restore(carried.children)
         variables = Variables()
-        variables.run(current_branch.set, Branch("", self.seed))
+        self.updates.branch = Branch("", self.seed)
+        variables.run(current_branch.set, self.updates.branch)
         self._root = self.loop.spawn(self._main(Context(self), event.input), variables, "root")
         if carried.cancel is not None:
             self.loop.run_ready()
@@ -215,6 +221,8 @@ class Machine:
                 self.letters.setdefault(name, deque()).append(events.Letter(name, value, sender))
             case events.CancelRequested(reason=reason):
                 self.cancel_reason = self.cancel_reason if self.cancel_reason is not None else reason
+            case events.UpdateReceived():
+                pass  # whoever sent it is told that the run has ended
             case events.ChildEnded():
                 for path in self.children.end(event):
                     self._forget(path)
@@ -295,16 +303,10 @@ class Machine:
             deliver(future, ended)
         return future
 
-    def set_attributes(self, values: dict[str, events.Scalar | None]) -> None:
-        """Keep search attributes; a run has a bounded number of them in a generation."""
-        self.refuse_if_over()
-        self.attributes.update(values)
-        if len(self.attributes) > ATTRIBUTES_MAX:
-            raise DefinitionError(f"a run has at most {ATTRIBUTES_MAX} search attributes; this one sets more")
-        self._emit(commands.SetAttributes(current_branch.get().leaf("@attributes"), values))
-
-    def record_patch(self, id: str) -> None:
-        self._emit(commands.RecordPatch(id))
+    def record(self, command: commands.Said) -> None:
+        """A command without an outcome."""
+        if not self.over:
+            self._emit(command)
 
     def may_leave(self, command: Opened) -> bool:
         """Whether workflow code may stop waiting for it: not for irreversible work, nor for a child's clean-up."""

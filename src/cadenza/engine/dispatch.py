@@ -50,6 +50,10 @@ class Dispatcher:
                 case commands.SetAttributes(path=path):
                     if path not in ledger.attributes:
                         self.dispatch(command)
+                case commands.AcceptUpdate(id=id) | commands.AnswerUpdate(id=id):
+                    accepts = isinstance(command, commands.AcceptUpdate)
+                    if (events.UpdateAccepted if accepts else events.UpdateAnswered, id) not in ledger.updates:
+                        self.dispatch(command)
                 case commands.Cancel(path=path):
                     if path in ledger.tasks or (path in ledger.children and path not in ledger.cancels):
                         self.dispatch(command)
@@ -78,6 +82,11 @@ class Dispatcher:
                 self._cancel(path)
             case commands.SetAttributes(path=path, values=values):
                 runner.journal.set_attributes(events.AttributesSet(at=runner.now(), path=path, values=values))
+            case commands.AcceptUpdate(id=id):
+                runner.journal.record(events.UpdateAccepted(at=runner.now(), id=id))
+            case commands.AnswerUpdate(id=id, value=value, failure=failure, refused=refused):
+                answered = events.UpdateAnswered(at=runner.now(), id=id, value=value, failure=failure, refused=refused)
+                runner.journal.record(answered)
             case commands.RecordPatch(id=id):
                 runner.raise_barrier(runner.journal.record(events.Patched(at=runner.now(), id=id)))
             case commands.Finish(ending=ending):

@@ -9,6 +9,7 @@ from cadenza.durable import codec, events
 from cadenza.durable.define import WorkflowFunction, find_workflow
 from cadenza.engine.query import query
 from cadenza.engine.store import RunRow
+from cadenza.engine.update import UPDATE_S, update
 from cadenza.errors import RunBlocked, RunCancelled, RunFailed, StoreCorrupt, UnknownName
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ class RunHandle(Generic[T]):
     async def query(self, name: str = "") -> Any:
         """Read a view of the run without waking it; see ``cadenza.engine.query``."""
         return await query(self._engine, self.run_id, name)
+
+    async def update(self, name: str, value: Any = None, *, key: str = "", timeout_s: float = UPDATE_S) -> Any:
+        """Send the run an update and wait for its answer; see ``cadenza.engine.update``."""
+        return await update(self._engine, self.run_id, name, value, key=key, timeout_s=timeout_s)
 
     async def signal(self, name: str, value: Any = None, *, key: str = "") -> None:
         """Send the run a message; see Engine.signal."""
