@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cadenza.cli.completion import run_ids
 from cadenza.cli.place import MEMORY, JsonOption, StoreOption, existing, reading, store_flag
 from cadenza.cli.streams import print_json, say
 from cadenza.engine.archive import Imported, export_run, import_runs
@@ -22,7 +23,9 @@ STREAM = "-"
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, its beginning, or business id.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", autocompletion=run_ids, help="Run id, its beginning, or business id.")
+    ],
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Where to write; nothing is overwritten.")
     ] = STREAM,

@@ -14,6 +14,7 @@ from cadenza.cli import (
     backup,
     check,
     check_deploy,
+    dev,
     doctor,
     exit_codes,
     fork,
@@ -40,7 +41,6 @@ EPILOG = f"""The store is cadenza.db in the current folder, or what --store or $
 app = typer.Typer(
     name="cadenza",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its help costs a quarter of a second to import
     epilog=EPILOG,
@@ -49,6 +49,7 @@ app = typer.Typer(
 for name, function, summary in (
     ("init", init.init, "Make a project that runs."),
     ("run", run.run, "Start a run and watch it."),
+    ("dev", dev.dev, "Run a workflow again at every save."),
     ("runs", runs.runs, "List runs."),
     ("show", show.show, "Show one run: tree, timeline, events, or a page."),
     ("resume", run.resume, "Go on with a parked or blocked run."),

@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from cadenza.cli.board import Board
+from cadenza.cli.completion import run_ids, targets
 from cadenza.cli.interrupts import Interrupts
 from cadenza.cli.place import JsonOption, StoreOption, existing, family, location
 from cadenza.cli.selection import (
@@ -48,7 +49,12 @@ BreakOption = Annotated[
 Begun = tuple[str, str]
 """The run to follow, and the one that it replaces (empty if none)."""
 TargetArgument = Annotated[
-    str, typer.Argument(metavar="TARGET", help="FILE.py:WORKFLOW, MODULE:WORKFLOW, or either alone if it has just one.")
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        autocompletion=targets,
+        help="FILE.py:WORKFLOW, MODULE:WORKFLOW, or either alone if it has just one.",
+    ),
 ]
 InputArgument = Annotated[
     str | None, typer.Argument(metavar="INPUT", help="The input: JSON, @file.json, or - for standard input.")
@@ -100,7 +106,10 @@ def run(
 
 def resume(
     run_id: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or its business id; or choose many.")
+        str,
+        typer.Argument(
+            metavar="RUN", autocompletion=run_ids, help="A run's id, its beginning, or its business id; or choose many."
+        ),
     ] = "",
     target: Annotated[
         str, typer.Argument(metavar="TARGET", help="The file or module of its workflow, if it is not in this folder.")
@@ -133,11 +142,11 @@ def resume(
     path = existing(store)
     row = asyncio.run(_look_up(store, run_id))
     if not row.ended:
-        from cadenza.cli import target as targets
+        from cadenza.cli import target as modules
 
         if target:
-            targets.load(target.rpartition(":")[0] if ":" in target else target)
-        targets.load_for(row.workflow, [Path.cwd(), path.parent])
+            modules.load(target.rpartition(":")[0] if ":" in target else target)
+        modules.load_for(row.workflow, [Path.cwd(), path.parent])
 
     async def begin(engine: Engine) -> Begun:
         await go_on(engine, engine.find(row.run_id))
