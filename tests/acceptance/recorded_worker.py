@@ -1,4 +1,4 @@
-"""Processes that drive a recorded conversation, to be killed: forked from a parent that has imported all clients.
+"""Processes that drive a recorded conversation, to be killed: forked from a parent that has had each of them once.
 
 Run as ``python -m tests.acceptance.recorded_worker``; orders as in failpoint_worker.
 """
@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import signal
+import tempfile
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from cadenza import Answer, Engine, EngineOptions
 from cadenza.engine import failpoint
 from tests.acceptance import recorded_agents as project
 from tests.acceptance.failpoint_worker import LOOK_S, PATIENCE_S, serve
-from tests.acceptance.recorded_models import environment
+from tests.acceptance.recorded_models import Providers, environment, recording
 
 RUN = "the conversation"
 
@@ -76,11 +78,17 @@ def child(task: Task) -> None:
 
 
 def warm_up() -> None:
-    """Import, before the first fork, what every worker would import for itself."""
-    with warnings.catch_warnings():
+    """Import and build, before the first fork, what every worker would for itself: have each conversation once."""
+    with warnings.catch_warnings(), Providers().serving() as providers, tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-
-        import cadenza.agents.agent_loop  # noqa: F401  # imported for the forks
+        os.environ.update(environment(providers.port))
+        for conversation in project.CONVERSATIONS:
+            own = Path(folder) / conversation.agent
+            own.mkdir()
+            project.plan.notes = own / "notes"
+            providers.play(recording(conversation.recording))
+            asyncio.run(work(Task(str(own), providers.port, conversation.agent, conversation.prompt)))
+    assert threading.active_count() == 1, "a process with threads is not to be forked"
 
 
 if __name__ == "__main__":

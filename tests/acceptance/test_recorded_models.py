@@ -40,6 +40,7 @@ every_conversation = pytest.mark.parametrize("conversation", CONVERSATIONS, ids=
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Workers]:
+    recording(CONVERSATIONS[0].recording)  # skips where there is none
     with Workers.open("tests.acceptance.recorded_worker") as opened:
         yield opened
 
