@@ -18,6 +18,7 @@ def saved(terminal: Terminal, cadenza: Project, old: str, new: str) -> None:
     cadenza.edit(old, new)
 
 
+@pytest.mark.slow
 def test_what_waits_goes_on_with_the_new_code_and_a_mistake_is_told(cadenza: Project) -> None:
     with Terminal(cadenza, "dev", "flows.py:checkout", '{"id": 1, "item": "tea"}') as terminal:
         terminal.until("Approve?")
@@ -74,6 +75,7 @@ def completed(cadenza: Project, *words: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_commands_runs_and_workflows_are_completed(cadenza: Project) -> None:
     assert completed(cadenza, "show", "") == []  # there is no store
     assert cadenza("run", "flows.py:chain", "1", "--id", "order-7").code == 0

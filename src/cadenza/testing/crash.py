@@ -152,7 +152,6 @@ async def _live(world: World, crash: Crash | None) -> Life:
         first_owner = env.engine.owner
 
         def crash_at(append: Append) -> str:
-            life.events += len(append.events)
             life.appends.append(_named(append))
             if crash is None or life.crashed or len(life.appends) < crash.number:
                 return ""
@@ -166,6 +165,7 @@ async def _live(world: World, crash: Crash | None) -> Life:
                 await env.signal(run, name, value, key=f"message {number}")
         await _to_the_end(env, run, world, life)
         life.ending = _ending(env, run)
+        life.events = sum(len(env.journal(row.run_id)) for row in env.engine.runs(ALL_RUNS))
         life.calls, life.memos = env.calls, env.memos
         life.on_disk = _on_disk(env, first_owner) if life.crashed else set()
     return life
