@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cadenza import Answer, Context, HumanTask, Retry, RunFailed, StepError, agent, step, testing, workflow
+from cadenza import Answer, Context, HumanAgent, HumanTask, Retry, RunFailed, StepError, agent, step, testing, workflow
 from cadenza.errors import UnknownName, UsageError
 from cadenza.testing import Environment
 
@@ -111,6 +111,23 @@ def test_a_script_that_has_run_out_fails_the_test_even_where_the_workflow_goes_o
 def test_a_script_for_nobody_is_refused() -> None:
     with pytest.raises(UnknownName, match="clasifier"):
         testing.run_test(refunds, "x", script={"clasifier": []})
+
+
+def test_a_person_is_not_scripted_but_answered() -> None:
+    boss = HumanAgent("boss_of_tests", output=bool)
+
+    @workflow
+    async def asks_boss(ctx: Context) -> bool:
+        return await ctx.call(boss, "a rise")
+
+    async def work(env: Environment) -> None:
+        with pytest.raises(UsageError, match=r"'boss_of_tests' has no step.*env.answer"):
+            env.script("boss_of_tests", [True])
+        run = await env.start(asks_boss)
+        await env.answer(run, Answer(approved=True))
+        assert await run.result() is True
+
+    lived(work)
 
 
 def test_a_test_answers_as_time_goes_by_and_deadlines_pass_when_nobody_does() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from cadenza.agents.agent import agents
 from cadenza.durable import codec
 from cadenza.durable.define import StepFunction, steps
-from cadenza.errors import UnknownName
+from cadenza.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from cadenza.testing.model import ScriptedModel
@@ -90,11 +90,18 @@ def step_name(target: Any) -> str:
 
     Raises:
         UnknownName: there is none, or several have this label.
+        UsageError: an agent that is no step: a person, a workflow.
     """
     if isinstance(target, str) and target in agents:
         target = agents[target]
     if not isinstance(target, str | StepFunction):
-        target = getattr(target, "step", None) or f"{AGENT}{target.name}"
+        name = f"{AGENT}{target.name}"
+        if not hasattr(target, "step") and name not in steps:
+            raise UsageError(
+                f"agent {target.name!r} has no step that could be scripted. Answer a person's questions with "
+                "env.answer, and script what a workflow calls"
+            )
+        target = getattr(target, "step", name)
     if isinstance(target, str):
         found = [target] if target in steps else [name for name, each in steps.items() if each.label == target]
         if len(found) == 1:
