@@ -27,7 +27,8 @@ def equals(value: Any) -> Callable[[Any], bool]:
 
 def approve(task: HumanTask) -> Answer:
     """How a person answers when nothing else is said."""
-    return Answer(approved=True, choice=task.options[0] if task.options else "", value=task.value or 1, by="ann")
+    value = task.value if task.kind == "approve" else task.value or 1
+    return Answer(approved=True, choice=task.options[0] if task.options else "", value=value, by="ann")
 
 
 @dataclass(frozen=True)
