@@ -17,7 +17,7 @@ from benchmarks.harness import Key, Results, Side, SideFailed, python_side, run_
 from benchmarks.side import NONE, ON_DISK
 
 WORKLOADS = {"W1": 7, "W1p": 5, "W2": 5, "W3": 3, "cpu-chain": 5, "cpu-gather": 5, "import": 7}
-WORKLOADS |= {"W4": 3, "W5": 1, "W6": 5, "W7": 1, "W8": 5}  # rounds of a full run
+WORKLOADS |= {"W4": 2, "W5": 1, "W6": 5, "W7": 1, "W8": 3}  # rounds of a full run
 HERE = Path(__file__).resolve().parent
 
 
