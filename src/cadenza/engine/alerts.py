@@ -145,12 +145,12 @@ async def _call(command: str, body: bytes, row: AlertRow) -> None:
 
 
 async def _post(url: str, body: bytes) -> None:
-    import httpx  # lazy: only who has a webhook pays for it
+    import httpx2  # lazy: only who has a webhook pays for it
 
     try:
-        async with httpx.AsyncClient(timeout=DELIVERY_S) as client:
+        async with httpx2.AsyncClient(timeout=DELIVERY_S) as client:
             answer = await client.post(url, content=body, headers={"content-type": "application/json"})
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise NotDelivered(f"{url}: {type(error).__name__} {error}".rstrip()) from error
     if not answer.is_success:
         raise NotDelivered(f"{url} answered {answer.status_code}")
