@@ -525,12 +525,12 @@ def test_steps_and_function_agents_are_tools_with_their_effects() -> None:
         return len(word)
 
     @agent
-    async def judge(word: str) -> str:
+    async def juror(word: str) -> str:
         """Judge."""
         return f"{word} is fine"
 
-    Agent("writer", model=scripted(calls(("look", {"word": "x"}), ("judge", {"word": "y"})), says("done")),
-          tools=[look, judge])  # fmt: skip
+    Agent("writer", model=scripted(calls(("look", {"word": "x"}), ("juror", {"word": "y"})), says("done")),
+          tools=[look, juror])  # fmt: skip
 
     async def main() -> dict[str, str]:
         async with running() as (engine, handle):

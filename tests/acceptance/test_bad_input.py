@@ -147,7 +147,7 @@ def test_unknown_agent_blocks_the_run_and_names_the_nearest() -> None:
         async with engine_on() as engine:
             handle = await engine.start(deploy(calls_nobody), "mit")
             detail = await blocked(handle)
-            assert "no agent is named 'clasifier'. Did you mean 'classifier'?" in detail
+            assert "no agent is named 'clasifier'. Did you mean 'classifier'" in detail
             deploy(calls_classifier)
             assert await (await engine.resume(handle.run_id)).result() == "MIT"
 

@@ -65,18 +65,18 @@ async def child(ctx: Context, order: Order) -> int:
 
 @pytest.fixture
 def cadenza(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
+    (tmp_path / "stall.py").write_text(SHOP, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     return Project(tmp_path)
 
 
 def start(cadenza: Project, workflow: str, **order: Any) -> str:
     """A run that has ended or waits, made in this process."""
-    import shop  # type: ignore[import-not-found]  # the module above, from the folder of the first test
+    import stall  # type: ignore[import-not-found]  # the module above, from the folder of the first test
 
     async def main() -> str:
         async with Engine.open(cadenza.folder / "cadenza.db") as engine:
-            handle = await engine.start(getattr(shop, workflow), order)
+            handle = await engine.start(getattr(stall, workflow), order)
             await handle.settled()
             return handle.run_id
 
@@ -165,7 +165,7 @@ def test_purge_while_a_worker_of_another_process_goes_on(cadenza: Project) -> No
     for _ in range(3):
         start(cadenza, "order")
     waiting = start(cadenza, "patient")
-    with cadenza.started("worker", "shop.py", "flows.py") as worker:
+    with cadenza.started("worker", "stall.py", "flows.py") as worker:
         with cadenza.started("run", "flows.py:chain", "400", "--no-verify") as chain:
             until(lambda: len(ids(cadenza)) == 6, "the run never began")
             assert len(cadenza("purge", "--status", "completed", "--yes", "--json").json["purged"]) >= 3
@@ -184,10 +184,10 @@ def test_purge_while_a_worker_of_another_process_goes_on(cadenza: Project) -> No
 
 def test_a_worker_purges_what_is_older_than_its_retention(cadenza: Project) -> None:
     done, failed, waiting = start(cadenza, "order"), start(cadenza, "refused"), start(cadenza, "patient")
-    with cadenza.started("worker", "shop.py", "--keep", "completed=0d", "--keep", "failed=30d"):
+    with cadenza.started("worker", "stall.py", "--keep", "completed=0d", "--keep", "failed=30d"):
         until(lambda: done not in ids(cadenza), "the old run was never purged")
     assert {failed, waiting} < set(ids(cadenza))
-    refused = cadenza("worker", "shop.py", "--keep", "running=1d")
+    refused = cadenza("worker", "stall.py", "--keep", "running=1d")
     assert (refused.code, "no status of an ended run" in refused.err) == (2, True)
 
 
@@ -196,7 +196,7 @@ def test_vacuum_gives_space_back_under_a_running_worker(cadenza: Project) -> Non
         start(cadenza, "order", amount=amount, note=str(amount) * 500_000)
     waiting = start(cadenza, "patient")
     file = cadenza.folder / "cadenza.db"
-    with cadenza.started("worker", "shop.py"):
+    with cadenza.started("worker", "stall.py"):
         assert cadenza("purge", "--status", "completed", "--yes").code == 0
         sizes = cadenza("vacuum", "--json")
         assert sizes.code == 0, sizes.err
@@ -222,10 +222,10 @@ def test_many_runs_are_sent_messages_and_cancelled(cadenza: Project) -> None:
     assert "No worker runs on this store" in cancelled.err
     sent = cadenza("signal", "--status", "waiting", "--status", "pending", "go", '"x"', "--yes")
     assert (sent.code, "2 runs sent 'go'" in sent.err) == (0, True), sent.err
-    with cadenza.started("worker", "shop.py"):
+    with cadenza.started("worker", "stall.py"):
         until(lambda: set(ids(cadenza, "completed")) >= {small, other, done}, "not all runs ended")
         until(lambda: ids(cadenza, "cancelled") == [large], "the run was never cancelled")
-    nothing = cadenza("cancel", "--workflow", "shop", "--yes")
+    nothing = cadenza("cancel", "--workflow", "stall", "--yes")
     assert (nothing.code, "No runs are like that" in nothing.err) == (0, True)
 
 
@@ -250,13 +250,13 @@ def test_what_failed_is_told_and_the_others_go_on(cadenza: Project) -> None:
 def test_blocked_runs_are_given_another_try(cadenza: Project) -> None:
     blocked = [start(cadenza, "mended") for _ in range(2)]
     assert set(ids(cadenza, "blocked")) == set(blocked)
-    shop = cadenza.folder / "shop.py"
-    with cadenza.started("worker", "shop.py"):
+    stall = cadenza.folder / "stall.py"
+    with cadenza.started("worker", "stall.py"):
         until(lambda: set(ids(cadenza, "blocked")) == set(blocked), "a worker that starts tries them")
-        shop.write_text(SHOP.replace("nobody", "helper"), encoding="utf-8")
+        stall.write_text(SHOP.replace("nobody", "helper"), encoding="utf-8")
     resumed = cadenza("resume", "--workflow", "mended", "--yes")
     assert (resumed.code, "2 runs given to the workers" in resumed.err) == (0, True), resumed.err
-    with cadenza.started("worker", "shop.py"):
+    with cadenza.started("worker", "stall.py"):
         until(lambda: set(ids(cadenza, "completed")) == set(blocked), "the mended runs never ended")
 
 

@@ -100,7 +100,7 @@ def failure(agent: HttpAgent, input: Any = None, store: str | Path = ":memory:")
 
 def test_an_endpoint_is_an_agent(world: World) -> None:
     world.queue(Answered(body={"celsius": 21, "sunny": True}))
-    agent = HttpAgent("weather", url=f"{world.url}/v1/{{city}}?units=si", input=City, output=Weather)
+    agent = HttpAgent("city_weather", url=f"{world.url}/v1/{{city}}?units=si", input=City, output=Weather)
     assert play(agent, {"city": "São Paulo/x", "days": 3}) == {"celsius": 21.0, "sunny": True}
     assert world.asked[0].target == "/v1/S%C3%A3o%20Paulo%2Fx?units=si&days=3"
     assert "idempotency-key" not in world.asked[0].headers, "what only reads needs none"
@@ -504,7 +504,7 @@ def test_a_secret_travels_and_is_written_down_nowhere(
 
 
 def test_without_its_secret_nothing_is_sent(world: World) -> None:
-    agent = HttpAgent("keyless", url=world.url, auth=Bearer("NO_SUCH_VARIABLE"))
+    agent = HttpAgent("keyless_endpoint", url=world.url, auth=Bearer("NO_SUCH_VARIABLE"))
     assert "the environment variable NO_SUCH_VARIABLE is not set. Export NO_SUCH_VARIABLE" in failure(agent)
     assert not world.asked
 

@@ -54,6 +54,12 @@ def saved(store: Path) -> list[str]:
     return [event.key for event in journal(store) if isinstance(event, events.MemoSaved)]
 
 
+def in_doubt(store: Path) -> bool:
+    """Whether an irreversible sub-result was begun, and nobody knows what became of it."""
+    begun = {event.key for event in journal(store) if isinstance(event, events.MemoIntent)}
+    return bool(begun - set(saved(store)))
+
+
 def test_a_turn_goes_through_the_real_client(server: ModelServer, tmp_path: Path) -> None:
     assert ended(spawn(server, tmp_path / "cadenza.db")) == (0, project.RESULT)
     assert len(server.requests) == 3
@@ -78,6 +84,8 @@ def test_killed_after_any_commit_no_finished_request_is_sent_and_no_finished_too
         assert code == -signal.SIGKILL
         finished, before = saved(store), dict(server.effects)
         asked = len(server.requests)
+        if in_doubt(store):
+            return  # between the intent to pay and its outcome: a person is asked, which has a test of its own
         assert ended(spawn(server, store)) == (0, project.RESULT)
         assert len(server.requests) - asked == 3 - sum(key.startswith("request/") for key in finished)
         for key in finished:

@@ -32,7 +32,7 @@ async def pay(order: str) -> str:
 
 
 @agent
-async def classifier(text: str) -> str:
+async def kit_classifier(text: str) -> str:
     raise RuntimeError(f"no test calls me: {text}")
 
 
@@ -45,7 +45,7 @@ async def slow(ctx: Context, n: int) -> int:
 
 @workflow
 async def refunds(ctx: Context, text: str) -> str:
-    kind = await ctx.call("classifier", text)
+    kind = await ctx.call("kit_classifier", text)
     if kind != "refund":
         return kind
     try:
@@ -80,7 +80,7 @@ def test_thirty_days_and_the_delays_of_retries_take_no_time() -> None:
 
 def test_a_scripted_agent_answers_in_turn_and_its_calls_are_counted() -> None:
     async def work(env: Environment) -> None:
-        script = env.script("classifier", ["complaint", "other"])
+        script = env.script("kit_classifier", ["complaint", "other"])
         assert await env.run(refunds, "a") == "complaint"
         assert await env.run(refunds, "b") == "other"
         assert [call.args for call in script.calls] == [("a",), ("b",)]
@@ -90,9 +90,9 @@ def test_a_scripted_agent_answers_in_turn_and_its_calls_are_counted() -> None:
 
 
 def test_a_script_may_be_a_function_and_may_raise() -> None:
-    assert testing.run_test(refunds, "abc", script={classifier: lambda text: text.upper()}) == "ABC"
+    assert testing.run_test(refunds, "abc", script={kit_classifier: lambda text: text.upper()}) == "ABC"
     with pytest.raises(RunFailed) as failed:
-        testing.run_test(refunds, "abc", script={"classifier": [ValueError("no model")]})
+        testing.run_test(refunds, "abc", script={"kit_classifier": [ValueError("no model")]})
     assert "no model" in str(failed.value)
 
 
@@ -100,12 +100,12 @@ def test_a_script_that_has_run_out_fails_the_test_even_where_the_workflow_goes_o
     @workflow
     async def forgiving(ctx: Context) -> str:
         try:
-            return await ctx.call("classifier", "x")
+            return await ctx.call("kit_classifier", "x")
         except StepError:
             return "never mind"
 
-    with pytest.raises(AssertionError, match=r"script of 'classifier' has run out: call 1 \(classifier#1\)"):
-        testing.run_test(forgiving, script={"classifier": []})
+    with pytest.raises(AssertionError, match=r"script of 'kit_classifier' has run out: call 1 \(kit_classifier#1\)"):
+        testing.run_test(forgiving, script={"kit_classifier": []})
 
 
 def test_a_script_for_nobody_is_refused() -> None:
@@ -132,7 +132,7 @@ def test_a_person_is_not_scripted_but_answered() -> None:
 
 def test_a_test_answers_as_time_goes_by_and_deadlines_pass_when_nobody_does() -> None:
     async def work(env: Environment) -> None:
-        env.script("classifier", ["refund", "refund"])
+        env.script("kit_classifier", ["refund", "refund"])
         run = await env.start(refunds, "r-1")
         assert (await env.asked(run)).title == "Refund it?"
         began = env.now
@@ -176,7 +176,7 @@ def test_code_that_cannot_be_replayed_fails_the_test() -> None:
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
 def test_a_process_that_dies_is_followed_by_another_and_nothing_finished_runs_again(store: str, tmp_path: Path) -> None:
     async def work(env: Environment) -> None:
-        env.script("classifier", ["refund"])
+        env.script("kit_classifier", ["refund"])
         run = await env.start(refunds, "r-1")
         await env.asked(run)
         await env.crash()
@@ -184,7 +184,7 @@ def test_a_process_that_dies_is_followed_by_another_and_nothing_finished_runs_ag
         await env.restart()
         await env.answer(run, Answer(approved=True))
         assert await run.result() == "paid r-1"
-        assert [call.label for call in env.calls] == ["classifier", "pay"]
+        assert [call.label for call in env.calls] == ["kit_classifier", "pay"]
         assert env.lives == 3
 
     lived(work, store=":memory:" if store == "memory" else tmp_path / "runs.db")

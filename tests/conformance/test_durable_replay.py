@@ -113,6 +113,9 @@ def test_the_corpus_has_every_kind_of_event_and_of_end() -> None:
         "MemosDiscarded",
         "Parked",
         "AttributesSet",
+        "UpdateAccepted",
+        "UpdateAnswered",
+        "UpdateReceived",
         "Forked",
     }
     missing = {kind.__name__ for kind in events.AnyEvent.__args__} - set(kinds) - of_the_engine
