@@ -92,7 +92,7 @@ class People:
         for row, task in self._engine.tasks():
             answer = await self._find_out(task.details) if task.kind == "resolve" else Answer(approved=True, by=BY)
             with contextlib.suppress(UnknownName, UsageError):  # somebody else was faster
-                await self._engine.answer(row.run_id, row.path, answer)
+                await self._engine.answer(row.run_id, row.path, answer, asked_at=row.asked_at)
 
     async def _find_out(self, details: dict[str, Any]) -> Answer:
         key = details["key"] + (f"/{details['memo']}" if details["memo"] else "")

@@ -20,6 +20,7 @@ from cadenza import (
     Retry,
     RunCancelled,
     RunFailed,
+    UnknownName,
     step,
     workflow,
 )
@@ -64,6 +65,54 @@ async def pay(amount: int) -> int:
 @workflow
 async def paying(ctx: Context, amount: int) -> int:
     return await ctx.step(pay, amount)
+
+
+@step(effect="irreversible")
+async def pay_twice_lost(amount: int) -> int:
+    happened.append("pay")
+    if len(happened) <= 2:
+        raise Lost
+    return amount
+
+
+@workflow
+async def paying_twice_lost(ctx: Context, amount: int) -> int:
+    return await ctx.step(pay_twice_lost, amount)
+
+
+async def doubt(engine: Engine, after: int = 0) -> int:
+    """When the open question was asked; a later one than ``after``."""
+    while True:
+        for row, _ in engine.tasks():
+            if row.asked_at > after:
+                return row.asked_at
+        await asyncio.sleep(0.005)
+
+
+def test_an_answer_to_an_earlier_doubt_does_not_answer_the_next() -> None:
+    """Two persons look at once; the second one's "not done" arrives when the step has been done again since."""
+
+    async def main(engine: Engine) -> None:
+        handle = await engine.start(paying_twice_lost, 7)
+        first, path = await doubt(engine), "pay_twice_lost#1"
+        not_done = Answer(choice="not_done", by="ann")
+        await engine.answer(handle.run_id, path, not_done, asked_at=first)
+        second = await doubt(engine, after=first)
+        with pytest.raises(UnknownName):
+            await engine.answer(handle.run_id, path, not_done, asked_at=first)
+        raw = codec.encode(not_done, Answer, "the answer")
+        late = events.TaskAnswered(at=1, path=path, answer=raw, asked_at=first)
+        row = handle.row
+        await perform(engine.store, Post(Posting(row.run_id, late, generation=row.generation), engine.clock.now()))
+        while engine.store.letters(row.no):
+            await asyncio.sleep(0.005)
+            engine._nudge()
+        assert await doubt(engine) == second
+        assert happened == ["pay", "pay"]
+        await engine.answer(handle.run_id, path, Answer(choice="done", value=7, by="ann"), asked_at=second)
+        assert await handle.result() == 7
+
+    play(main)
 
 
 @pytest.mark.parametrize("second", ["not_done", "done", "failed"])

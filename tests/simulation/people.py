@@ -267,7 +267,7 @@ class People:
                 return  # no longer asked
             given = self._say(row, task, person)
             try:
-                await engine.answer(row.run_id, row.path, given)
+                await engine.answer(row.run_id, row.path, given, asked_at=row.asked_at)
             except (UnknownName, InputInvalid) as error:
                 self._room.scheduler.trace("answer came too late", row.run_id, row.path, type(error).__name__)
             except UsageError as error:

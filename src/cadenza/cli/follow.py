@@ -208,7 +208,7 @@ class Follower:
             if answer is None:
                 self._later.add(question.key)
             elif any(each.key == question.key for each in open_questions(self._engine, outcome.row.run_id)):
-                await self._engine.answer(question.run_id, question.path, answer)
+                await self._engine.answer(question.run_id, question.path, answer, asked_at=question.asked_at)
                 answered = True
             else:
                 err().print("Somebody else has answered that meanwhile.", style="yellow")

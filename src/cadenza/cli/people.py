@@ -262,7 +262,7 @@ async def _ask_all(engine: Engine, questions: list[Question], store: str) -> int
 
 
 async def _give(engine: Engine, question: Question, given: Answer, store: str, *, as_json: bool = False) -> None:
-    await engine.answer(question.run_id, question.path, given)
+    await engine.answer(question.run_id, question.path, given, asked_at=question.asked_at)
     if as_json:
         print_json({"run_id": question.run_id, "path": question.path, "answered": True})
         return

@@ -119,8 +119,11 @@ class MessageSent(Event, frozen=True, kw_only=True, omit_defaults=True, tag="mes
 
 
 class TaskAnswered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="task_answered"):
+    """``asked_at`` is that of the question: a doubt may be asked about again at the same path."""
+
     path: str
     answer: bytes
+    asked_at: int = 0
 
 
 class ChildEnded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="child_ended"):

@@ -21,6 +21,7 @@ class Entry:
     by: str = ""
     doubt: str = ""
     doubt_memo: str = ""
+    doubt_at: int = 0
     memos: dict[str, events.MemoSaved] = field(default_factory=dict[str, events.MemoSaved])
     memo_intents: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -56,9 +57,9 @@ class Ledger:
             case events.AttemptFailed(path=path, attempt=attempt, retry_at=retry_at):
                 entry = self.open(path)
                 entry.attempts, entry.retry_at, entry.intent = attempt, retry_at, False
-            case events.OutcomeInDoubt(path=path, reason=reason, memo=memo):
+            case events.OutcomeInDoubt(path=path, at=at, reason=reason, memo=memo):
                 entry = self.open(path)
-                entry.doubt, entry.doubt_memo = reason, memo
+                entry.doubt, entry.doubt_memo, entry.doubt_at = reason, memo, at
             case events.DoubtResolved(path=path, decision=decision, memo=memo):
                 self._resolve(self.open(path), decision, memo)
             case events.MemoIntent(path=path, key=key, input_hash=hashed):

@@ -361,13 +361,19 @@ class Engine:
         rows = self.store.tasks(self.find(run_id).run_id if run_id else "")
         return [(row, codec.decode(row.task, HumanTask, f"the task at {row.path}")) for row in rows]
 
-    async def answer(self, run_id: str, path: str, answer: Answer) -> None:
-        """Answer a question. Raises UnknownName if it is not open (any more), InputInvalid if the answer does not
-        fit."""
+    async def answer(self, run_id: str, path: str, answer: Answer, *, asked_at: int = 0) -> None:
+        """Answer a question: the one that was asked at ``asked_at``, as ``tasks`` says; by default the one open now.
+
+        Raises:
+            UnknownName: it is not open (any more).
+            UsageError: an answer waits to be read.
+            InputInvalid: the answer does not fit.
+        """
         row = self.find(run_id)
-        task = open_task(self.tasks(row.run_id), self.store.letters(row.no), path, answer)
+        tasks = [each for each in self.tasks(row.run_id) if asked_at in (0, each[0].asked_at)]
+        task = open_task(tasks, self.store.letters(row.no), path, answer)
         raw = codec.encode(answer, Answer, "the answer")
-        letter = events.TaskAnswered(at=self.clock.now(), path=path, answer=raw)
+        letter = events.TaskAnswered(at=self.clock.now(), path=path, answer=raw, asked_at=task.asked_at)
         await self._post(row.run_id, letter, generation=task.generation)
 
     async def _post(

@@ -247,7 +247,8 @@ class Runner:
         stale = letter.generation not in (-1, self.machine.generation)
         if isinstance(event, events.TaskAnswered) and not stale:
             execution = self.executions.get(event.path)
-            if execution is not None and execution.in_doubt:  # else a second answer to the same question
+            doubted = execution is not None and execution.in_doubt and self.ledger.open(event.path)
+            if execution and doubted and event.asked_at in (0, doubted.doubt_at):  # else it answers an earlier question
                 execution.answered(codec.decode(event.answer, Answer, "the answer"), letter.id)
                 return
             asked = self.machine.open.get(event.path)

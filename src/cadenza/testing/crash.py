@@ -194,7 +194,7 @@ async def _to_the_end(env: Environment, run: RunHandle[Any], world: World, life:
                 assert world.answer is not None
                 answer = world.answer(task)
             with contextlib.suppress(CadenzaError):  # withdrawn meanwhile
-                await env.engine.answer(row.run_id, row.path, answer)
+                await env.engine.answer(row.run_id, row.path, answer, asked_at=row.asked_at)
     raise AssertionError(f"run {run.run_id} has asked {ANSWERS_MAX:,} times and goes on asking")
 
 

@@ -72,7 +72,6 @@ def lengthen_log(connection: Connection, path: Path) -> None:
         disk = os.statvfs(path.parent)
         if log.stat().st_size >= length or disk.f_bavail * disk.f_frsize < ROOMY * length:
             return
-        connection.set_busy_handler(None)
         usual = connection.pragma("cache_size")
         connection.pragma("cache_size", 10)
         try:
@@ -82,7 +81,6 @@ def lengthen_log(connection: Connection, path: Path) -> None:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             connection.pragma("cache_size", usual)
-            connection.set_busy_handler(patient())
 
 
 def _prepare(connection: Connection, path: Path, *, writer: bool) -> None:
