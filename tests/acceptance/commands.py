@@ -156,17 +156,16 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.before: Callable[[], None] | None = None
         (folder / "flows.py").write_text(FLOWS, encoding="utf-8")
         unset = ("CADENZA_STORE", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED")
         self.env = {name: value for name, value in os.environ.items() if name not in unset} | {"TERM": "xterm-256color"}
 
-    def __call__(
-        self, *arguments: str, given: str | None = None, before: Callable[[], None] | None = None, **env: str
-    ) -> Done:
-        """Run a command to its end; `given` is its standard input, `before` runs in the child."""
+    def __call__(self, *arguments: str, given: str | None = None, **env: str) -> Done:
+        """Run a command to its end; `given` is its standard input, `self.before` runs in the child."""
         process = subprocess.run(
             [*CADENZA, *arguments], cwd=self.folder, env=self.env | env, input=given or "", capture_output=True,
-            text=True, timeout=PATIENCE_S, check=False, preexec_fn=before,
+            text=True, timeout=PATIENCE_S, check=False, preexec_fn=self.before,
         )  # fmt: skip
         return Done(process.returncode, process.stdout, process.stderr)
 

@@ -182,7 +182,8 @@ def test_a_store_that_may_not_be_written_is_refused(cadenza: Project) -> None:
     cadenza.folder.chmod(0o555)
     (cadenza.folder / "cadenza.db").chmod(0o444)
     try:
-        done = cadenza("run", "flows.py:chain", "1", before=as_an_ordinary_user)
+        cadenza.before = as_an_ordinary_user
+        done = cadenza("run", "flows.py:chain", "1")
     finally:
         cadenza.folder.chmod(0o755)
     assert_refused(done, 5, "read-only", "right to write")
@@ -192,7 +193,9 @@ def test_a_disk_that_fills_up_loses_nothing(cadenza: Project) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
-    done = cadenza("run", "flows.py:chain", "500", before=small_files)
+    cadenza.before = small_files
+    done = cadenza("run", "flows.py:chain", "500")
+    cadenza.before = None
     assert done.code == 5
     assert "Nothing that was accepted is lost" in done.err
     assert f"cadenza resume {cadenza.run_id()}" in done.err

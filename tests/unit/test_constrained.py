@@ -20,6 +20,7 @@ from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.tools import ToolDefinition
 
 from cadenza.agents.constrained import THEN, AnswerCut, chat_messages, choice_of
+from cadenza.errors import UsageError
 
 WORD = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
 NESTED = {
@@ -117,5 +118,5 @@ def test_a_conversation_is_told_in_turns() -> None:
 
 def test_a_picture_is_refused() -> None:
     message = ModelRequest([UserPromptPart([BinaryContent(b"", media_type="image/png")])])
-    with pytest.raises(NotImplementedError, match="BinaryContent in a message: this model reads text only"):
+    with pytest.raises(UsageError, match="BinaryContent in a message: this model reads text only"):
         chat_messages([message], [])

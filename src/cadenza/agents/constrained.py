@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from cadenza.errors import UsageError
+
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponsePart
     from pydantic_ai.models import ModelRequestParameters
@@ -118,7 +120,7 @@ def chat_messages(messages: Sequence[ModelMessage], system: Iterable[str]) -> li
     small models know no other roles.
 
     Raises:
-        NotImplementedError: a message holds an image or another file.
+        UsageError: a message holds an image or another file.
     """
     from pydantic_ai.messages import ModelRequest, SystemPromptPart, TextPart, ToolCallPart, ToolReturnPart
 
@@ -157,7 +159,9 @@ def _text_of(part: Any) -> str:
         if isinstance(item, str | TextContent):
             texts.append(item if isinstance(item, str) else item.content)
         elif not isinstance(item, CachePoint):
-            raise NotImplementedError(f"a {type(item).__name__} in a message: this model reads text only")
+            raise UsageError(
+                f"a {type(item).__name__} in a message: this model reads text only. Give it text, or ask another"
+            )
     return "\n".join(texts)
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -21,6 +22,11 @@ def run_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
         return list(_runs(context, incomplete))
     except Exception:  # a store that cannot be read must not garble the prompt
         return []
+
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", autocompletion=run_ids, help="A run's id, its beginning, or its business id.")
+]
 
 
 def _runs(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from cadenza.cli.completion import run_ids
+from cadenza.cli.completion import RunArgument, run_ids
 from cadenza.cli.place import JsonOption, StoreOption, existing, reading, store_flag
 from cadenza.cli.selection import (
     Choice,
@@ -32,9 +32,6 @@ from cadenza.engine.retry import retry as retry_run
 from cadenza.engine.store import RunRow
 from cadenza.errors import UsageError
 
-RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", autocompletion=run_ids, help="A run's id, its beginning, or its business id.")
-]
 TargetArgument = Annotated[
     str, typer.Argument(metavar="TARGET", help="The file or module of its workflow, if it is not in this folder.")
 ]

@@ -9,7 +9,7 @@ import typer
 
 from cadenza.cli import exit_codes
 from cadenza.cli.asking import ask, details_lines, user
-from cadenza.cli.completion import run_ids
+from cadenza.cli.completion import RunArgument, run_ids
 from cadenza.cli.place import JsonOption, StoreOption, family, reading, store_flag
 from cadenza.cli.questions import Question, how_to_answer, open_questions
 from cadenza.cli.selection import (
@@ -30,11 +30,6 @@ from cadenza.durable.human import Answer
 from cadenza.engine.engine import Engine
 from cadenza.engine.store import RunRow
 from cadenza.errors import UsageError
-
-RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", autocompletion=run_ids, help="A run's id, its beginning, or its business id.")
-]
-
 
 OptionalRun = Annotated[
     str, typer.Argument(metavar="RUN", autocompletion=run_ids, help="One run; or choose many by the options.")
@@ -145,10 +140,7 @@ def _say_forced(engine: Engine, row: RunRow) -> None:
 
 
 def answer(
-    run_id: Annotated[
-        str,
-        typer.Argument(metavar="RUN", autocompletion=run_ids, help="A run's id, its beginning, or its business id."),
-    ] = "",
+    run_id: RunArgument = "",
     path: Annotated[str, typer.Argument(metavar="PATH", help="Which question, if several are open.")] = "",
     *,
     approve: Annotated[bool | None, typer.Option("--approve/--reject", help="Yes, or no.")] = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli.people import RunArgument
+from cadenza.cli.completion import RunArgument
 from cadenza.cli.place import StoreOption, existing, reading
 from cadenza.cli.streams import print_json
 from cadenza.engine.store import RunRow

@@ -12,7 +12,7 @@ import typer
 
 from cadenza.agents.usage import total
 from cadenza.cli.board import seconds
-from cadenza.cli.completion import run_ids
+from cadenza.cli.completion import RunArgument
 from cadenza.cli.place import JsonOption, StoreOption, reading, store_flag
 from cadenza.cli.questions import Question, how_to_answer, open_questions
 from cadenza.cli.streams import clean, out, print_json, say
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 
 def show(
-    run_id: Annotated[
-        str,
-        typer.Argument(metavar="RUN", autocompletion=run_ids, help="A run's id, its beginning, or its business id."),
-    ],
+    run_id: RunArgument,
     *,
     timeline: Annotated[bool, typer.Option("--timeline", help="A bar for each step.")] = False,
     events: Annotated[bool, typer.Option("--events", help="The journal, one event a line.")] = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli.people import RunArgument
+from cadenza.cli.completion import RunArgument
 from cadenza.cli.place import StoreOption, reading
 from cadenza.cli.streams import print_json
 from cadenza.engine.update import UPDATE_S

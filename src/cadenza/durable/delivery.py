@@ -30,8 +30,8 @@ def fits(command: commands.Opened, event: events.AnyEvent) -> bool:
     if type(event) in _HASHED:
         return (
             type(command) is commands.RunStep
-            and command.step.name == event.name  # type: ignore[union-attr]
-            and command.input_hash == event.input_hash  # type: ignore[union-attr]
+            and command.step.name == event.name  # type: ignore[union-attr]  # its type was looked at: quicker than isinstance
+            and command.input_hash == event.input_hash  # type: ignore[union-attr]  # likewise
         )
     if isinstance(event, _NAMED):
         return isinstance(command, commands.RunStep) and command.step.name == event.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cadenza.durable import codec, commands, events
 from cadenza.durable.failure import Failure
@@ -263,17 +263,17 @@ def _handling(started: events.RunStarted, priority: int) -> NewRun:
         return NewRun(started, priority=priority)
 
 
-def new_run(started: events.RunStarted, priority: int = 0, **options: object) -> NewRun:
+def new_run(started: events.RunStarted, priority: int = 0, **options: Any) -> NewRun:
     """A run to be created, with the admission that its workflow declares."""
     from cadenza.durable.define import workflows
 
     workflow = workflows.get(started.workflow)
     limit = workflow.options.concurrency if workflow is not None else None
     if workflow is None or not limit:
-        return NewRun(started, priority=priority, **options)  # type: ignore[arg-type]
+        return NewRun(started, priority=priority, **options)
     key = ""
     if workflow.options.concurrency_key is not None:
         value = codec.decode(started.input, workflow.input_type, f"the input of {workflow.label}")
         key = str(workflow.options.concurrency_key(value))
     admission = f"{workflow.name}/{key}"
-    return NewRun(started, priority=priority, concurrency_key=admission, concurrency=limit, **options)  # type: ignore[arg-type]
+    return NewRun(started, priority=priority, concurrency_key=admission, concurrency=limit, **options)
