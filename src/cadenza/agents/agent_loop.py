@@ -17,13 +17,12 @@ from pydantic_ai.exceptions import ApprovalRequired
 from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import UsageLimits
 from pydantic_core import ValidationError
 
 from cadenza.agents import models
 from cadenza.agents.durable_model import DurableModel, TurnState, dumped, loaded
-from cadenza.agents.durable_tools import CallScope, DurableToolset, key_of
+from cadenza.agents.durable_tools import CallScope, DurableTools, key_of
 from cadenza.agents.failure import explain, is_of_model
 from cadenza.agents.tools import Tool
 from cadenza.agents.turn import Asked, Continuation, Definition, Paused, Turn, Verdict
@@ -208,7 +207,6 @@ def _new_mind(agent: Agent[Any], pinned: Definition) -> Mind:
     declared = {name: tool for name, tool in agent.tools.items() if isinstance(tool, Tool)}
     made = [_made(tool) for tool in declared.values()]
     made += [_sub_agent(each, retries) for each in agent.sub_agents.values()]
-    toolset = DurableToolset(FunctionToolset(made, max_retries=retries, id="tools"), declared)
     may_ask = any(tool.needs_approval for each in agent.family().values() for tool in each.own_tools)
     output: Any = [agent.output, DeferredToolRequests] if may_ask else agent.output
     settings = ModelSettings(**pinned.settings) if pinned.settings else None  # pyright: ignore[reportArgumentType]
@@ -220,7 +218,8 @@ def _new_mind(agent: Agent[Any], pinned: Definition) -> Mind:
         instructions=pinned.instructions or None,
         model_settings=settings,
         retries={"tools": retries, "output": agent.output_retries},
-        toolsets=[toolset],
+        tools=made,
+        capabilities=[DurableTools(declared)],
     )
     chain = models.usable(pinned.models, agent.model_objects)
     model = chain[0] if len(chain) == 1 else FallbackModel(chain[0], *chain[1:])

@@ -75,6 +75,7 @@ class DurableModel(WrapperModel):
             raise
         response = loaded([saved["response"]])[0]
         assert isinstance(response, ModelResponse)
+        self._chain(response, saved["response"])
         state.usages.append(of_memo(saved))
         return response
 
@@ -98,11 +99,14 @@ class DurableModel(WrapperModel):
                 break
             known += 1
         del self._digests[known:]
-        for message in messages[known:]:
-            before = self._digests[-1][1] if self._digests else b""
-            raw = to_json(_canonical(dumped([message])[0]))
-            self._digests.append((message, hashlib.blake2b(before + raw, digest_size=16).digest()))
+        for message, data in zip(messages[known:], dumped(messages[known:]), strict=True):
+            self._chain(message, data)
         return self._digests[-1][1].hex() if self._digests else ""
+
+    def _chain(self, message: ModelMessage, data: Any) -> None:
+        before = self._digests[-1][1] if self._digests else b""
+        digest = hashlib.blake2b(before + to_json(_canonical(data)), digest_size=16).digest()
+        self._digests.append((message, digest))
 
 
 def dumped(messages: Sequence[ModelMessage]) -> list[Any]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic_ai import RunContext
+from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
 from pydantic_ai.messages import BinaryContent, ToolReturn, ToolReturnContent
-from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 from pydantic_core import to_json
 
 from cadenza.agents.durable_model import TurnState
@@ -53,6 +54,16 @@ class CallScope:
 def key_of(state: TurnState, ctx: RunContext[Any]) -> str:
     """The memo key of a tool call; ids may repeat from one response to the next, as small models' do."""
     return f"tool/{state.requests}/{ctx.tool_call_id}"
+
+
+@dataclass
+class DurableTools(AbstractCapability[TurnState]):
+    """An agent with it has durable tools. One toolset costs less at each request than one beside another."""
+
+    tools: dict[str, Tool[..., Any]]
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[TurnState]) -> AbstractToolset[TurnState]:
+        return DurableToolset(toolset, self.tools)
 
 
 @dataclass

@@ -90,12 +90,30 @@ def of_memo(saved: Mapping[str, Any]) -> Usage:
 
 def price_of(response: ModelResponse) -> float | None:
     """Its price in US dollars by genai-prices; None if the model, its price or its usage is unknown."""
-    if not response.model_name or not response.usage.has_values():
+    known = response.model_name and response.usage.has_values()
+    if not known or not _is_priced(response.model_name, response.provider_url, response.provider_name):
         return None
     try:
         return float(response.cost().total_price)
     except (LookupError, ValueError, AssertionError):
         return None
+
+
+@functools.lru_cache(maxsize=256)
+def _is_priced(model: str | None, url: str | None, provider: str | None) -> bool:
+    """Whether genai-prices knows the model; its search for one that it does not know takes long."""
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.usage import RequestUsage
+
+    try:
+        ModelResponse(
+            [], usage=RequestUsage(input_tokens=1), model_name=model, provider_url=url, provider_name=provider
+        ).cost()
+    except LookupError:
+        return False
+    except (ValueError, AssertionError):
+        return True
+    return True
 
 
 def by_agent(usages: Iterable[Usage]) -> tuple[Usage, ...]:

@@ -2,12 +2,13 @@
 
 Values are JSON (through pydantic), never pickle. The live path encodes and decodes as replay does, so that workflow
 code sees the same value either way: a tuple returned by an unannotated step is a list for both. pydantic is imported
-at first use, to keep ``import cadenza`` fast.
+at first use, and not at all for plain types, to keep starts fast.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,16 @@ GIVEN_MAX = 60
 
 _codecs: dict[Any, Codec] = {}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_CORE: dict[Any, Any] = {
+    str: {"type": "str"},
+    int: {"type": "int"},
+    float: {"type": "float"},
+    bool: {"type": "bool"},
+    type(None): {"type": "none"},
+    Any: {"type": "any"},
+}
+"""Types of which pydantic's core schema is known without pydantic, whose import takes longer than a start else does."""
+_CONFIG: Any = {"ser_json_inf_nan": "constants", "ser_json_bytes": "base64", "val_json_bytes": "base64"}
 
 
 class Codec:
@@ -32,25 +43,42 @@ class Codec:
     """
 
     def __init__(self, annotation: Any) -> None:
-        from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError  # lazy: 0.15 s of import time
-        from pydantic_core import PydanticSerializationError, from_json, to_json
+        from pydantic_core import (  # lazy, as pydantic itself
+            PydanticSerializationError,
+            SchemaSerializer,
+            SchemaValidator,
+            ValidationError,
+            from_json,
+            to_json,
+        )
 
         self.annotation = annotation
         self._unwritable = (PydanticSerializationError, ValueError, TypeError, RecursionError)
         self._invalid = ValidationError
         self._is_any = annotation is Any
-        config = ConfigDict(ser_json_inf_nan="constants", ser_json_bytes="base64", val_json_bytes="base64")
+        core = _CORE.get(annotation) if isinstance(annotation, type) or self._is_any else None
+        if core is not None:
+            serializer: Any = SchemaSerializer(core, _CONFIG)
+            self._validator: Any = SchemaValidator(core, _CONFIG)
+        else:
+            serializer, self._validator = self.adapter.serializer, self.adapter.validator
+        self._to_json: Any = serializer.to_json
+        self._read: Any = from_json if self._is_any else self._validator.validate_json
+        self._any_to_json: Any = to_json
+
+    @functools.cached_property
+    def adapter(self) -> Any:
+        """The pydantic ``TypeAdapter``."""
+        from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+
         try:
             try:
-                self.adapter: Any = TypeAdapter(annotation, config=config)
+                return TypeAdapter(self.annotation, config=ConfigDict(**_CONFIG))
             except PydanticUserError:  # the type brings its own configuration
-                self.adapter = TypeAdapter(annotation)
+                return TypeAdapter(self.annotation)
         except PydanticUserError as error:
             problem = str(error).partition("\n")[0]
-            raise DefinitionError(f"values of the type {annotation!r} cannot be journaled: {problem}") from error
-        self._to_json: Any = self.adapter.serializer.to_json
-        self._read: Any = from_json if self._is_any else self.adapter.validator.validate_json
-        self._any_to_json: Any = to_json
+            raise DefinitionError(f"values of the type {self.annotation!r} cannot be journaled: {problem}") from error
 
     def encode(self, value: Any, what: str, bytes_max: int = PAYLOAD_BYTES_MAX) -> bytes:
         """``value`` as JSON bytes. Raises NotSerialisable with the path to what cannot be written, PayloadTooLarge."""
@@ -81,7 +109,7 @@ class Codec:
             return value
         if not self._is_any:
             try:  # what does not fit is refused by its own type, before JSON could make it fit
-                value = self.adapter.validate_python(value)
+                value = self._validator.validate_python(value)
             except self._invalid as error:
                 raise InputInvalid(what, _problems(error)) from error
         return self.decode(self.encode(value, what), what)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
+FOLDER = Path(__file__).parent
 APPLICATION_ID = 0x4361_647A  # "Cadz"
 
 
 @cache
 def queries() -> dict[str, str]:
     """Name to statement; ``{other}`` in a statement stands for the statement of that name."""
-    text = files("cadenza.engine.sqlite").joinpath("queries.sql").read_text(encoding="utf-8")
+    text = (FOLDER / "queries.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
     named = {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
     for part in ("run_columns", "next_no"):
@@ -23,5 +24,4 @@ def queries() -> dict[str, str]:
 @cache
 def migrations() -> list[str]:
     """Scripts in order; the n-th brings a database to version n."""
-    folder = files("cadenza.engine.sqlite").joinpath("migrations")
-    return [each.read_text(encoding="utf-8") for each in sorted(folder.iterdir(), key=lambda each: each.name)]
+    return [each.read_text(encoding="utf-8") for each in sorted((FOLDER / "migrations").glob("*.sql"))]
