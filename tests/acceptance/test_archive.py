@@ -15,7 +15,7 @@ import pytest
 from cadenza import Answer, Context, Engine, EngineOptions, HumanTask, RunFailed, step, workflow
 from cadenza.durable.define import find_workflow
 from cadenza.durable.machine import Machine
-from cadenza.engine.archive import Imported, export_run, import_runs, read_archive
+from cadenza.engine.archive import Imported, read_archive
 from cadenza.engine.store import Filter
 from cadenza.errors import ImportRefused
 from tests.acceptance.commands import Project
@@ -79,12 +79,12 @@ async def finish(file: Path, flow: Any, number: int, **fields: Any) -> list[byte
             await handle.result()
         except RunFailed:
             assert flow is failing
-        return list(export_run(engine, handle.run_id))
+        return list(engine.export(handle.run_id))
 
 
 async def take(file: Path, lines: list[bytes], **fields: Any) -> Imported:
     async with Engine.open(file, EngineOptions(worker=False)) as engine:
-        return await import_runs(engine, lines, "run.jsonl", **fields)
+        return await engine.import_(lines, "run.jsonl", **fields)
 
 
 async def journals(file: Path) -> dict[str, list[Any]]:
@@ -106,7 +106,7 @@ def test_a_run_comes_back_whole_and_replays_to_the_same_end(flow: Any, runs: int
                 machine = Machine(find_workflow(row.workflow))
                 machine.replay(engine.store.events(row.no, row.first_seq))  # raises if its ending is another one
                 assert machine.finished
-            again = list(export_run(engine, "order-1"))
+            again = list(engine.export("order-1"))
             assert [timeless(line) for line in again] == [timeless(line) for line in lines]
 
     asyncio.run(replayed())
@@ -130,7 +130,7 @@ async def parked(file: Path) -> list[bytes]:
         await handle.settled()
     async with Engine.open(file, EngineOptions(worker=False)) as engine:
         await engine.signal(handle.run_id, "word", "hello", key="first")
-        return list(export_run(engine, handle.run_id))
+        return list(engine.export(handle.run_id))
 
 
 def test_a_run_that_has_not_ended_needs_a_word_and_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_another_journal_of_a_run_is_refused(tmp_path: Path) -> None:
         async with Engine.open(tmp_path / "one.db", EngineOptions(linger_s=0.01)) as engine:
             (row,) = engine.runs()
             await (await engine.resume(row.run_id)).settled()
-            return list(export_run(engine, row.run_id))
+            return list(engine.export(row.run_id))
 
     with pytest.raises(ImportRefused, match="this store has that run already"):
         asyncio.run(take(tmp_path / "two.db", asyncio.run(go_on()), take_over=True))

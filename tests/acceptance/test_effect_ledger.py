@@ -106,7 +106,7 @@ def test_an_answer_to_an_earlier_doubt_does_not_answer_the_next() -> None:
         await perform(engine.store, Post(Posting(row.run_id, late, generation=row.generation), engine.clock.now()))
         while engine.store.letters(row.no):
             await asyncio.sleep(0.005)
-            engine._nudge()
+            engine.service.nudge()
         assert await doubt(engine) == second
         assert happened == ["pay", "pay"]
         await engine.answer(handle.run_id, path, Answer(choice="done", value=7, by="ann"), asked_at=second)

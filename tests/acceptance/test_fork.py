@@ -10,8 +10,6 @@ import pytest
 from cadenza import Answer, Engine, InputInvalid, RunCancelled, RunFailed, RunHandle, UnknownName
 from cadenza.cli.history import read_history
 from cadenza.durable import events
-from cadenza.engine.fork import fork
-from cadenza.engine.retry import reset, retry
 from cadenza.errors import CadenzaError, Nondeterminism, UsageError
 from tests.acceptance.commands import Project
 from tests.acceptance.deploys import deploy, engine
@@ -216,7 +214,7 @@ def test_a_fork_does_again_what_comes_after_its_path_and_nothing_else(run: Run) 
         origin = await world.start("line", 1)
         was, before = await origin.result(), world.engine.journal(origin.run_id)
         world.done.clear()
-        forked = await fork(world.engine, origin.run_id, at="work#2")
+        forked = await world.engine.fork(origin.run_id, at="work#2")
         now = await forked.result()
         assert world.done == ["b", "c"]
         assert (now["first"], now["c"]) == (was["first"], was["c"])
@@ -235,7 +233,7 @@ def test_an_output_is_given_instead_of_doing_the_step(run: Run) -> None:
         origin = await world.start("line", 1)
         await origin.result()
         world.done.clear()
-        forked = await fork(world.engine, origin.run_id, outputs={"work#2": 100})
+        forked = await world.engine.fork(origin.run_id, outputs={"work#2": 100})
         assert (await forked.result())["c"] == 101
         assert world.done == ["c"]
         assert (await origin.result())["c"] == 4
@@ -248,7 +246,7 @@ def test_a_fork_of_a_fork_of_a_fork(run: Run) -> None:
         handle = await world.start("line", 1)
         first = (await handle.result())["first"]
         for path, c in (("work#3", 4), ("work#2", 4), ("work#3", 4)):
-            handle = await fork(world.engine, handle.run_id, at=path)
+            handle = await world.engine.fork(handle.run_id, at=path)
             result = await handle.result()
             assert (result["first"], result["c"], result["run_id"]) == (first, c, handle.run_id)
         assert world.kinds(handle).count("Forked") == 2  # the second began before the first did
@@ -261,13 +259,13 @@ def test_open_questions_are_asked_again_and_answered_apart(run: Run) -> None:
     async def test(world: World) -> None:
         origin = await world.start("asks")
         await origin.settled()
-        forked = await fork(world.engine, origin.run_id, at="@ask#1")
+        forked = await world.engine.fork(origin.run_id, at="@ask#1")
         await forked.settled()
         assert {row.run_id for row, _ in world.engine.tasks()} == {origin.run_id, forked.run_id}
         assert await world.yes(forked) == f"paid {forked.run_id} {forked.run_id}:0:pay#1 True"
         assert await world.yes(origin) == f"paid {origin.run_id} {origin.run_id}:0:pay#1 True"
-        answered = await fork(
-            world.engine, origin.run_id, outputs={"@ask#1": {"approved": False}}, redo_irreversible=True
+        answered = await world.engine.fork(
+            origin.run_id, outputs={"@ask#1": {"approved": False}}, redo_irreversible=True
         )
         assert (await answered.result()).endswith("False")
         assert world.done.count("a") == 1
@@ -282,10 +280,10 @@ def test_irreversible_work_is_done_again_only_at_an_explicit_word(run: Run) -> N
         with pytest.raises(
             UsageError, match=r"irreversible work would be done again: pay#1\. .*redo_irreversible=True"
         ):
-            await fork(world.engine, origin.run_id, at="@ask#1")
-        given = await fork(world.engine, origin.run_id, at="pay#1", outputs={"pay#1": "by hand"})
+            await world.engine.fork(origin.run_id, at="@ask#1")
+        given = await world.engine.fork(origin.run_id, at="pay#1", outputs={"pay#1": "by hand"})
         assert await given.result() == "by hand True"
-        again = await fork(world.engine, origin.run_id, at="pay#1", redo_irreversible=True)
+        again = await world.engine.fork(origin.run_id, at="pay#1", redo_irreversible=True)
         assert await again.result() == f"paid {origin.run_id} {again.run_id}:0:pay#1 True"  # its argument is copied
         assert [each for each in world.done if each.startswith("pay")] == [
             f"pay {origin.run_id}",
@@ -300,7 +298,7 @@ def test_children_that_completed_are_kept_and_others_started_anew(run: Run) -> N
         origin = await world.start("outer")
         await origin.settled()
         world.done.clear()
-        forked = await fork(world.engine, origin.run_id, at="@run:inner#2")
+        forked = await world.engine.fork(origin.run_id, at="@run:inner#2")
         await forked.settled()
         assert world.done == ["slow begins"]
         child = next(each for each in world.engine.runs() if each.parent == forked.run_id)
@@ -310,8 +308,8 @@ def test_children_that_completed_are_kept_and_others_started_anew(run: Run) -> N
         await world.engine.signal(old.run_id, "word", "origin")
         assert await origin.result() == ["quick", "origin"]
         with pytest.raises(UsageError, match=f"{old.run_id}:pay#1"):
-            await fork(world.engine, origin.run_id, at="@run:inner#2")
-        given = await fork(world.engine, origin.run_id, at="@run:inner#2", outputs={"@run:inner#2": "given"})
+            await world.engine.fork(origin.run_id, at="@run:inner#2")
+        given = await world.engine.fork(origin.run_id, at="@run:inner#2", outputs={"@run:inner#2": "given"})
         assert await given.result() == ["quick", "given"]
 
     run(test)
@@ -323,8 +321,8 @@ def test_only_the_current_generation_can_be_forked(run: Run) -> None:
         await origin.settled()
         world.done.clear()
         with pytest.raises(UsageError, match="no event of the run's current generation"):
-            await fork(world.engine, origin.run_id, at=2)
-        forked = await fork(world.engine, origin.run_id, at="work#1")
+            await world.engine.fork(origin.run_id, at=2)
+        forked = await world.engine.fork(origin.run_id, at="work#1")
         await forked.settled()
         assert (world.done, forked.row.generation) == (["round 3"], 3)
         assert world.engine.store.attributes([forked.row.no]) == {forked.row.no: {"begun": True, "latest": 3}}
@@ -341,7 +339,7 @@ def test_a_deadline_that_was_open_is_put_off_by_the_time_between(run: Run) -> No
         origin = await world.failed("limited", "a")
         while world.engine.clock.now() < world.engine.journal(origin.run_id)[0].at + 1_600_000:
             await asyncio.sleep(0.05)
-        assert await (await retry(world.engine, origin.run_id)).result() == 1  # else it would be late from the start
+        assert await (await world.engine.retry(origin.run_id)).result() == 1  # else it would be late from the start
 
     run(test)
 
@@ -364,9 +362,9 @@ def test_forks_that_make_no_sense_are_refused_and_nothing_is_made(run: Run) -> N
         ]
         for arguments, kind, says in cases:
             with pytest.raises(kind, match=says):
-                await fork(world.engine, origin.run_id, **arguments)
+                await world.engine.fork(origin.run_id, **arguments)
         with pytest.raises(UnknownName, match="no run is named"):
-            await fork(world.engine, "nobody", at="work#1")
+            await world.engine.fork("nobody", at="work#1")
         assert len(world.engine.runs()) == 1
 
     run(test)
@@ -379,7 +377,7 @@ def test_a_run_that_is_running_is_not_forked(tmp_path: Path) -> None:
             handle = await running.start("line", 1)
             assert handle.row.status == "running"
             with pytest.raises(UsageError, match="is running"):
-                await fork(running, handle.run_id, at="work#1")
+                await running.fork(handle.run_id, at="work#1")
 
     asyncio.run(main())
 
@@ -392,7 +390,7 @@ def test_code_that_does_not_fit_the_origin_is_refused(tmp_path: Path) -> None:
             await handle.result()
             deploy(PROGRAM.replace('"a", n)', '"A", n)'))
             with pytest.raises(Nondeterminism) as refused:
-                await fork(running, handle.run_id, at="work#3")
+                await running.fork(handle.run_id, at="work#3")
             assert refused.value.path == "work#1"
             assert len(running.runs()) == 1
 
@@ -405,7 +403,7 @@ def test_code_that_does_not_fit_the_origin_is_refused(tmp_path: Path) -> None:
 def test_a_retry_begins_with_the_step_that_failed_and_takes_over_the_id(run: Run) -> None:
     async def test(world: World) -> None:
         origin = await world.failed("line", "b", value=1, id="order-1")
-        again = await retry(world.engine, "order-1")
+        again = await world.engine.retry("order-1")
         assert (await again.result())["c"] == 4
         assert world.done == ["b", "c"]
         assert world.engine.find("order-1").run_id == again.run_id
@@ -416,10 +414,10 @@ def test_a_retry_begins_with_the_step_that_failed_and_takes_over_the_id(run: Run
 
 def test_a_retry_keeps_sub_results_and_what_went_well_in_other_branches(run: Run) -> None:
     async def test(world: World) -> None:
-        await (await retry(world.engine, (await world.failed("memory", "memos")).run_id)).result()
+        await (await world.engine.retry((await world.failed("memory", "memos")).run_id)).result()
         assert world.done == []  # three memos were saved before it failed
         origin = await world.failed("beside", "y1")
-        assert await (await retry(world.engine, origin.run_id)).result() == [1, 1, 1]
+        assert await (await world.engine.retry(origin.run_id)).result() == [1, 1, 1]
         assert world.done == ["y1", "y2"]
 
     run(test)
@@ -429,8 +427,8 @@ def test_a_retry_begins_with_what_was_undone(run: Run) -> None:
     async def test(world: World) -> None:
         origin = await world.failed("saga", "b")
         with pytest.raises(UsageError, match="book#1 was undone"):
-            await fork(world.engine, origin.run_id, at="work#2")
-        assert await (await retry(world.engine, origin.run_id)).result() == "room"
+            await world.engine.fork(origin.run_id, at="work#2")
+        assert await (await world.engine.retry(origin.run_id)).result() == "room"
         assert world.done == ["book room", "b"]
 
     run(test)
@@ -443,7 +441,7 @@ def test_a_step_that_is_known_not_to_have_happened_needs_no_word(run: Run) -> No
         with pytest.raises(RunFailed):
             await world.yes(origin)
         world.program.broken.clear()
-        again = await retry(world.engine, origin.run_id)
+        again = await world.engine.retry(origin.run_id)
         assert (await again.result()).startswith("paid")
         assert world.done.count("a") == 1
 
@@ -460,7 +458,7 @@ def test_a_cancelled_run_is_retried_from_where_it_was_cancelled(run: Run) -> Non
             await world.engine.cancel(origin.run_id, "by mistake", force=force)
             with pytest.raises(RunCancelled):
                 await origin.result()
-            again = await retry(world.engine, origin.run_id)
+            again = await world.engine.retry(origin.run_id)
             await again.signal("n", 2)
             assert await again.result() == [1, 2]
             assert world.done == ["a", "b"]
@@ -479,9 +477,9 @@ def test_retries_that_make_no_sense_are_refused(run: Run) -> None:
         cases = [(done, "completed; only a failed"), (waits, "waiting; only a failed"), (fault, "would fail at once")]
         for handle, says in cases:
             with pytest.raises(UsageError, match=says):
-                await retry(world.engine, handle.run_id)
+                await world.engine.retry(handle.run_id)
         with pytest.raises(UsageError, match="is a child run"):
-            await retry(world.engine, child.run_id)
+            await world.engine.retry(child.run_id)
 
     run(test)
 
@@ -489,7 +487,7 @@ def test_retries_that_make_no_sense_are_refused(run: Run) -> None:
 def test_a_run_that_was_too_late_is_retried_with_the_time_that_it_had(run: Run) -> None:
     async def test(world: World) -> None:
         origin = await world.failed("late", "slow")
-        assert await (await retry(world.engine, origin.run_id)).result() == "slow"
+        assert await (await world.engine.retry(origin.run_id)).result() == "slow"
         assert world.done == ["slow"]
 
     run(test)
@@ -499,13 +497,13 @@ def test_a_run_is_retried_once_and_then_its_retry(run: Run) -> None:
     async def test(world: World) -> None:
         origin = await world.failed("line", "b", value=1)
         world.program.broken.add("b")
-        again = await retry(world.engine, origin.run_id)
+        again = await world.engine.retry(origin.run_id)
         with pytest.raises(UsageError, match=f"was retried already: run {again.run_id}"):
-            await retry(world.engine, origin.run_id)
+            await world.engine.retry(origin.run_id)
         with pytest.raises(RunFailed):
             await again.result()
         world.program.broken.clear()
-        assert (await (await retry(world.engine, again.run_id)).result())["c"] == 4
+        assert (await (await world.engine.retry(again.run_id)).result())["c"] == 4
         assert world.done == ["b", "b", "c"]
 
     run(test)
@@ -522,7 +520,7 @@ def test_children_go_on_from_their_own_failures(run: Run) -> None:
             await asyncio.sleep(0.005)  # the other child was asked to stop
         assert {"a", "quick begins", "slow begins"} <= set(world.done)
         world.done.clear()
-        again = await retry(world.engine, origin.run_id)
+        again = await world.engine.retry(origin.run_id)
         await again.settled()
         slow = next(each for each in world.engine.runs() if each.parent == again.run_id and not each.ended)
         await world.engine.signal(slow.run_id, "word", "now")
@@ -544,10 +542,10 @@ def test_a_retry_waits_for_children_that_go_on(run: Run) -> None:
         world.program.broken.clear()
         child = next(each for each in world.engine.runs() if each.parent)
         with pytest.raises(UsageError, match=f"child run {child.run_id} of run {origin.run_id} goes on"):
-            await retry(world.engine, origin.run_id)
+            await world.engine.retry(origin.run_id)
         await world.engine.signal(child.run_id, "word", "late")
         await world.engine.handle(child.run_id).result()
-        assert await (await retry(world.engine, origin.run_id)).result() == "late"
+        assert await (await world.engine.retry(origin.run_id)).result() == "late"
         assert world.done.count("slow begins") == 1
 
     run(test)
@@ -561,7 +559,7 @@ def test_a_reset_ends_the_run_with_its_children_and_goes_on_from_an_earlier_plac
         origin = await world.start("outer", id="trip")
         await origin.settled()
         world.done.clear()
-        again = await reset(world.engine, "trip", to="@run:inner#2")
+        again = await world.engine.reset("trip", to="@run:inner#2")
         await again.settled()
         assert world.done == ["slow begins"]
         assert world.engine.find("trip").run_id == again.run_id
@@ -580,9 +578,9 @@ def test_a_reset_receives_later_messages_again(run: Run) -> None:
         await origin.signal("n", 1)
         await origin.signal("n", 2)
         assert await origin.result() == [1, 2]
-        again = await reset(world.engine, origin.run_id, to="work#1")
+        again = await world.engine.reset(origin.run_id, to="work#1")
         assert await again.result() == [1, 2]
-        apart = await fork(world.engine, origin.run_id, at="work#1")  # a fork does not
+        apart = await world.engine.fork(origin.run_id, at="work#1")  # a fork does not
         assert (await apart.settled()).status == "waiting"
 
     run(test)
@@ -592,7 +590,7 @@ def test_a_fork_has_not_paid_for_what_it_copied(run: Run) -> None:
     async def test(world: World) -> None:
         origin = await world.start("models")
         await origin.result()
-        forked = await fork(world.engine, origin.run_id, at="model#2")
+        forked = await world.engine.fork(origin.run_id, at="model#2")
         await forked.result()
         was, now = (read_history(world.engine, each.row).used() for each in (origin, forked))
         assert [(each.agent, each.price_usd) for each in was] == [("first", 0.5), ("second", 0.5)]

@@ -21,7 +21,6 @@ import pytest
 
 from cadenza import Agent, Answer, Context, Engine, EngineOptions, RunFailed, tool, workflow
 from cadenza.durable.human import HumanTask
-from cadenza.engine.retry import retry
 from tests.acceptance.commands import CADENZA
 from tests.acceptance.model_server import ModelServer, Reply, turns
 
@@ -141,7 +140,7 @@ class Shop:
 
         async def go() -> Any:
             async with Engine.open(self.store, OPTIONS) as engine:
-                return await (await retry(engine, RUN)).result()
+                return await (await engine.retry(RUN)).result()
 
         return asyncio.run(go())
 

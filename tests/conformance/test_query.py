@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from cadenza import Context, Engine, EngineOptions, step, workflow
-from cadenza.engine.query import query
 from cadenza.errors import DefinitionError, Nondeterminism, Stalled, UnknownName, UsageError
 
 
@@ -79,7 +78,7 @@ def test_a_view_is_read_of_waiting_and_ended_runs_without_a_trace(location: str 
             assert (await handle.settled()).status == "waiting"
             for n, note in enumerate(["a", "b"]):
                 row, journal = handle.row, engine.journal(handle.run_id)
-                assert await query(engine, handle.run_id, "total") == [0, 1][n]
+                assert await engine.query(handle.run_id, "total") == [0, 1][n]
                 assert await handle.query("log") == {"log": ["a", "b"][:n], "at": 0}
                 assert (handle.row, engine.journal(handle.run_id)) == (row, journal)
                 await handle.signal("note", note)

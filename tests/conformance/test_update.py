@@ -10,7 +10,7 @@ import pytest
 
 from cadenza import Context, Engine, EngineOptions, RunHandle, step, workflow
 from cadenza.durable import events
-from cadenza.engine.update import UpdateFailed, UpdateRefused, update
+from cadenza.engine.update import UpdateFailed, UpdateRefused
 from cadenza.errors import UsageError
 
 CALLS: list[str] = []
@@ -158,7 +158,7 @@ def test_a_run_that_nobody_drives_gives_no_answer_in_time(tmp_path: Path) -> Non
         async with Engine.open(tmp_path / "s.db", EngineOptions(worker=False)) as engine:
             handle = await engine.start(basket, 1)
             with pytest.raises(UpdateFailed, match="no worker has taken the run up"):
-                await update(engine, handle.run_id, "count", timeout_s=0.01)
+                await engine.update(handle.run_id, "count", timeout_s=0.01)
 
     asyncio.run(main())
 

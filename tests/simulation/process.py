@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from cadenza.engine.engine import Engine
 from cadenza.engine.lease import LeaseKeeper
 from cadenza.engine.options import EngineOptions
+from cadenza.engine.service import Service
 from cadenza.errors import StoreError
 from tests.simulation import stage
 from tests.simulation.disk import Disk, ProcessStore
@@ -53,10 +54,16 @@ class VirtualKeeper(LeaseKeeper):
         self._thread = LeaseThread(self, store.process.loops[1])  # type: ignore[assignment]  # start and join are enough
 
 
-class VirtualEngine(Engine):
-    """The production engine with that lease, and an owner's name that does not depend on the real process."""
+class VirtualService(Service):
+    """The production service with that lease."""
 
     lease_keeper = VirtualKeeper  # type: ignore[assignment]  # its store is a ProcessStore
+
+
+class VirtualEngine(Engine):
+    """The production engine with that service."""
+
+    service_type = VirtualService
 
 
 class Process:
@@ -77,7 +84,7 @@ class Process:
         self.store = ProcessStore(self, disk, locks)
         chance = Random(f"{room.seed}:{self.name}")
         self.engine = VirtualEngine(cast("Any", self.store), place.options, VirtualClock(self.scheduler), chance)
-        self.engine.owner = self.name
+        self.engine.service.owner = self.name  # one that does not depend on the real process
         self._stop = asyncio.Event()
         self.main = self.spawn(self._serve())
 
@@ -143,7 +150,7 @@ class Process:
         """As by SIGKILL: none of its code runs again. ``done``: whether its transaction under way was committed."""
         self.alive = self.running = self.serving = False
         self.store.die(done=done)
-        lock = self.engine._lock
+        lock = self.engine.service.lock
         if lock is not None:
             self.room.unlock(lock)
 

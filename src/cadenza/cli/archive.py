@@ -14,7 +14,7 @@ import typer
 from cadenza.cli.completion import run_ids
 from cadenza.cli.place import MEMORY, JsonOption, StoreOption, existing, reading, store_flag
 from cadenza.cli.streams import print_json, say
-from cadenza.engine.archive import Imported, export_run, import_runs
+from cadenza.engine.archive import Imported
 from cadenza.engine.engine import Engine
 from cadenza.engine.options import EngineOptions
 from cadenza.errors import UsageError
@@ -35,7 +35,7 @@ def export(
 
     async def main() -> Iterator[bytes]:
         async with reading(store) as engine:
-            return export_run(engine, run)
+            return engine.export(run)
 
     lines = asyncio.run(main())
     if output != STREAM:
@@ -76,7 +76,7 @@ def import_(
         with _lines(file) as lines:
             async with Engine.open(path, EngineOptions(worker=False)) as engine:
                 where = "standard input" if file == STREAM else file
-                return await import_runs(engine, lines, where, take_over=take_over)
+                return await engine.import_(lines, where, take_over=take_over)
 
     done = asyncio.run(main())
     if as_json:

@@ -25,10 +25,7 @@ from cadenza.cli.selection import (
 from cadenza.cli.streams import print_json, say
 from cadenza.cli.workers import say_who_goes_on
 from cadenza.engine.engine import Engine
-from cadenza.engine.fork import fork as fork_run
 from cadenza.engine.handle import RunHandle
-from cadenza.engine.retry import reset as reset_run
-from cadenza.engine.retry import retry as retry_run
 from cadenza.engine.store import RunRow
 from cadenza.errors import UsageError
 
@@ -65,7 +62,7 @@ def fork(
     given = _given(outputs)
 
     async def begin(engine: Engine, row: RunRow) -> RunHandle[Any]:
-        return await fork_run(engine, row.run_id, at=at, outputs=given, redo_irreversible=redo_irreversible)
+        return await engine.fork(row.run_id, at=at, outputs=given, redo_irreversible=redo_irreversible)
 
     _start(begin, run_id, target, store, as_json=as_json)
 
@@ -96,14 +93,14 @@ def retry(
             from cadenza.cli import target as targets
 
             targets.load_for(row.workflow, folders)
-            await retry_run(engine, row.run_id, redo_irreversible=redo_irreversible)
+            await engine.retry(row.run_id, redo_irreversible=redo_irreversible)
 
         named = filter if filter.status else msgspec.structs.replace(filter, status=("failed",))
         over_all(store, named, again, "retried", Choice(yes, dry_run, ended=True))
         return
 
     async def begin(engine: Engine, row: RunRow) -> RunHandle[Any]:
-        return await retry_run(engine, row.run_id, redo_irreversible=redo_irreversible)
+        return await engine.retry(row.run_id, redo_irreversible=redo_irreversible)
 
     _start(begin, run_id, target, store, as_json=as_json)
 
@@ -124,7 +121,7 @@ def reset(
     given = _given(outputs)
 
     async def begin(engine: Engine, row: RunRow) -> RunHandle[Any]:
-        return await reset_run(engine, row.run_id, to=to, outputs=given, redo_irreversible=redo_irreversible)
+        return await engine.reset(row.run_id, to=to, outputs=given, redo_irreversible=redo_irreversible)
 
     _start(begin, run_id, target, store, as_json=as_json)
 

@@ -23,7 +23,6 @@ from cadenza.cli.selection import (
     statuses,
 )
 from cadenza.cli.streams import print_json, say
-from cadenza.engine import retention
 from cadenza.engine.engine import Engine
 from cadenza.engine.filter import Filter
 from cadenza.engine.store import ENDED, RunRow
@@ -72,7 +71,7 @@ def purge(
                 if as_json:
                     print_json({"purged": [], "found": len(rows), "events": 0})
                 return
-            purged = await retention.purge(engine, filter, Progress("purged", len(rows)))
+            purged = await engine.purge(filter, Progress("purged", len(rows)))
             if as_json:
                 print_json({"purged": list(purged.run_ids), "found": len(rows), "events": purged.events})
             count = len(purged.run_ids)

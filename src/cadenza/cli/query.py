@@ -30,12 +30,10 @@ def query(
     """Read what a run shows of itself (ctx.view), whether it waits, runs, is blocked or has ended. Prints JSON."""
 
     async def main() -> None:
-        from cadenza.engine.query import query
-
         async with reading(store) as engine:
             row = engine.find(run_id)
             load_code(row, code, store)
-            print_json(await query(engine, row.run_id, name))
+            print_json(await engine.query(row.run_id, name))
 
     asyncio.run(main())
 

@@ -49,14 +49,14 @@ class Stepper:
     def open(self, engine: Engine, interrupts: Interrupts) -> Engine:
         """Let ``engine``, which is not serving yet, ask here before it begins a call."""
         self._interrupts = interrupts
-        made = engine._environment  # pyright: ignore[reportPrivateUsage] - the one seam
+        made = engine.service.environment
 
         def environment(loop: asyncio.AbstractEventLoop) -> Environment:
             env = made(loop)
             env.begin = self.begin
             return env
 
-        engine._environment = environment  # pyright: ignore[reportPrivateUsage]
+        engine.service.environment = environment
         return engine
 
     def unmet(self) -> list[str]:

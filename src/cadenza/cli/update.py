@@ -11,7 +11,6 @@ from cadenza.cli.completion import RunArgument
 from cadenza.cli.place import StoreOption, reading
 from cadenza.cli.streams import print_json
 from cadenza.engine.update import UPDATE_S
-from cadenza.engine.update import update as update_run
 
 
 def update(
@@ -30,6 +29,6 @@ def update(
 
     async def main() -> None:
         async with reading(store) as engine:
-            print_json(await update_run(engine, run_id, name, given, key=key, timeout_s=timeout))
+            print_json(await engine.update(run_id, name, given, key=key, timeout_s=timeout))
 
     asyncio.run(main())

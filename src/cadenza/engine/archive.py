@@ -17,14 +17,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from cadenza.durable.events import SCHEMA_VERSION, TERMINALS, AnyEvent, RunContinued, RunStarted
-from cadenza.engine.engine import Engine
 from cadenza.engine.store import Import, Mail, OpenTaskRow, RunCopy, RunRow, Store, perform, taken
 from cadenza.errors import ImportRefused
+
+if TYPE_CHECKING:
+    from cadenza.engine.engine import Engine
 
 T = TypeVar("T")
 FORMAT = 1
@@ -87,11 +89,7 @@ class Imported(msgspec.Struct, frozen=True):
 
 
 def export_run(engine: Engine, run_id: str) -> Iterator[bytes]:
-    """The lines of a run and of its children, as they are at this moment. Payloads are in plain.
-
-    Raises:
-        UnknownName: there is no such run.
-    """
+    """See Engine.export."""
     row = engine.find(run_id)
     copies = engine.store.copies(row.run_id)
     return _chain(_lines(copies, engine.clock.now()))
@@ -126,18 +124,10 @@ def _link(chain: bytes, body: bytes) -> bytes:
 
 
 async def import_runs(engine: Engine, lines: Iterable[bytes], where: str, *, take_over: bool = False) -> Imported:
-    """Take in the runs of an export, all of them or none.
+    """See Engine.import_.
 
-    A run that has not ended would go on here and where it came from. It is refused, unless ``take_over`` says that only
-    this store goes on with it. It then waits as it did there; one that was running is ready.
-
-    Args:
-        lines: the file's lines.
-        where: what to call the file in messages.
-
-    Raises:
-        ImportRefused: the file is foreign, newer, damaged or edited; a run id or business id is taken; or a run has not
-            ended.
+    A run that has not ended would go on here and where it came from, so it is taken only if ``take_over`` says that
+    nobody goes on with it there. It then waits as it did; one that was running is ready.
     """
     store = engine.store
     new: list[RunCopy] = []

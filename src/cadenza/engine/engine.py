@@ -4,49 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cadenza.durable import codec, events
 from cadenza.durable.define import WorkflowFunction, find_workflow
 from cadenza.durable.human import Answer, HumanTask
 from cadenza.durable.path import is_label
-from cadenza.durable.versioning import ENGINE_FLAGS
 from cadenza.engine.answering import open_task
 from cadenza.engine.clock import Clock, SystemClock
-from cadenza.engine.dispatch import new_run
-from cadenza.engine.environment import Environment
+from cadenza.engine.filter import Filter
+from cadenza.engine.finding import find_run, is_settled
 from cadenza.engine.handle import RunHandle
-from cadenza.engine.lease import FileLock, LeaseKeeper, new_owner
-from cadenza.engine.live import Feed, Live
+from cadenza.engine.live import Live
 from cadenza.engine.memory import MemoryStore
 from cadenza.engine.options import EngineOptions
-from cadenza.engine.run_id import check_business_id, is_writable, new_run_id
-from cadenza.engine.steps import Threads
-from cadenza.engine.store import (
-    Conflict,
-    Create,
-    Filter,
-    NewRun,
-    OpenTaskRow,
-    Operation,
-    Post,
-    Posting,
-    RunRow,
-    Store,
-    Terminate,
-    Unblock,
-    perform,
-)
-from cadenza.engine.waiting import Ended, Waiting
-from cadenza.engine.watchdog import Watchdog
+from cadenza.engine.query import query
+from cadenza.engine.retention import purge
+from cadenza.engine.run_id import check_business_id
+from cadenza.engine.service import Service
+from cadenza.engine.store import Conflict, OpenTaskRow, Post, Posting, RunRow, Store, Terminate, Unblock
+from cadenza.engine.update import UPDATE_S, update
+from cadenza.engine.upkeep import Purged
+from cadenza.engine.waiting import Ended
 from cadenza.engine.worker import Worker
-from cadenza.errors import StoreError, UnknownName, UsageError
+from cadenza.errors import UsageError
+
+if TYPE_CHECKING:  # what comes from here is imported where it is used: most programs never do
+    from cadenza.engine.archive import Imported
+    from cadenza.engine.deploy_check import Verdict
+    from cadenza.engine.sqlite.backup import Backup
+    from cadenza.engine.sqlite.vacuum import Vacuumed
 
 T = TypeVar("T")
-R = TypeVar("R")
 GRACE_S = 10.0
 
 
@@ -57,7 +49,7 @@ class Engine:
     are released, and whoever opens the store next goes on with them.
     """
 
-    lease_keeper: type[LeaseKeeper] = LeaseKeeper
+    service_type: type[Service] = Service
 
     def __init__(
         self,
@@ -69,18 +61,18 @@ class Engine:
         self.options = options or EngineOptions()
         self.store = store
         self.clock = clock or SystemClock()
-        self.feed = Feed()
         self.chance = chance or random.SystemRandom()
-        self.owner = new_owner(self.chance)
-        self.worker: Worker | None = None
-        self._threads = Threads(self.options.threads)
-        self._watchdog: Watchdog
-        self._lease: LeaseKeeper
-        self._lock: FileLock | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pulse: asyncio.TimerHandle | None = None
-        self._waiting = Waiting(store)
-        self._nudged = False
+        self.service = self.service_type(store, self.options, self.clock, self.chance)
+
+    @property
+    def worker(self) -> Worker | None:
+        """What drives runs in this process; None if nothing does."""
+        return self.service.worker
+
+    @property
+    def owner(self) -> str:
+        """The name under which this engine owns runs."""
+        return self.service.owner
 
     @classmethod
     def open(cls, location: str | Path = "cadenza.db", options: EngineOptions | None = None) -> Engine:
@@ -98,43 +90,8 @@ class Engine:
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        loop = self._loop = asyncio.get_running_loop()
-        self.store.open(loop)
-        try:
-            await self._serve(loop)
-        except BaseException:
-            await self.close(0.0)
-            raise
+        await self.service.open()
         return self
-
-    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._watchdog = Watchdog(self.clock, self.options.stall_s)
-        self._lease = self.lease_keeper(self.store, self.clock, self.owner, self.options.lease_s, self._watchdog.look)
-        if self.options.worker:
-            locks: Path | None = getattr(self.store, "locks", None)
-            if locks is not None:
-                self._lock = FileLock(locks, self.owner)
-            self.worker = Worker(self._environment(loop), locks, self._waiting.run_ended)
-            self._lease.start()
-            if self.options.adopt_all:
-                await self.worker.unblock_all()
-            self.worker.claim()
-        self._beat()
-
-    def _environment(self, loop: asyncio.AbstractEventLoop) -> Environment:
-        return Environment(
-            store=self.store,
-            clock=self.clock,
-            options=self.options,
-            feed=self.feed,
-            threads=self._threads,
-            lease=self._lease,
-            watchdog=self._watchdog,
-            loop=loop,
-            chance=self.chance,
-            owner=self.owner,
-            nudge=self._nudge,
-        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -142,67 +99,8 @@ class Engine:
         await self.close(0.5 if kind is not None else GRACE_S)
 
     async def close(self, grace_s: float = GRACE_S) -> None:
-        """Drain: wait up to ``grace_s`` seconds for steps in flight, stop them, release the runs, close the store.
-
-        The file lock is held for as long as something cannot be stopped (a thread, a task that swallows its
-        cancellation): until then nobody can know that it has not happened.
-        """
-        if self._loop is None:
-            return
-        if self.worker is not None:
-            await self.worker.drain(grace_s)
-            self._lease.stop()
-        if self._pulse is not None:
-            self._pulse.cancel()
-        self._waiting.close()
-        self.store.close()
-        self._threads.close(self._release_lock)
-        self._loop = None
-
-    def _release_lock(self) -> None:
-        if self._lock is not None and self.worker is not None and self.worker.stopped:
-            self._lock.release()
-
-    def _beat(self) -> None:
-        """Look at the store, then again after a pause that depends on whether there is work."""
-        loop = self._running()
-        busy = bool(self._waiting) or (self.worker is not None and self.worker.busy)
-        pause_s = self.options.poll_busy_s if busy else self.options.poll_idle_s
-        self._pulse = loop.call_later(pause_s, self._beat)
-        try:
-            self._look()
-        except StoreError as error:
-            self._waiting.fail(error)
-
-    def _look(self) -> None:
-        if self.worker is not None:
-            self.worker.look()
-        self._waiting.look(self._here)
-
-    def _nudge(self) -> None:
-        """Look at the store in the next round of the loop."""
-        if self._loop is not None and not self._nudged:
-            self._nudged = True
-            self._loop.call_soon(self._look_now)
-
-    def _look_now(self) -> None:
-        self._nudged = False
-        if self._loop is not None:
-            try:
-                self._look()
-            except StoreError as error:
-                self._waiting.fail(error)
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            raise UsageError("the engine is not open; use: async with Engine.open(...) as engine:")
-        return self._loop
-
-    async def _perform(self, operation: Operation[R]) -> R:
-        self._running()
-        result = await perform(self.store, operation)
-        self._nudge()
-        return result
+        """Drain: wait up to ``grace_s`` seconds for steps in flight, stop them, release the runs, close the store."""
+        await self.service.close(grace_s)
 
     # --- runs -----------------------------------------------------------------------------------------------------
 
@@ -230,41 +128,8 @@ class Engine:
         """
         check_business_id(id, on_conflict)
         found = find_workflow(workflow) if isinstance(workflow, str) else workflow
-        raw = found.encode_input(input)
-        now = self.clock.now()
-        started = events.RunStarted(
-            at=now, run_id=new_run_id(now, self.chance), workflow=found.name, input=raw, flags=ENGINE_FLAGS
-        )
-        worker = self.worker
-        claim_now = worker is not None and worker.free_slots > 0 and not found.options.concurrency
-        owner = self.owner if claim_now else ""
-        new = new_run(started, priority, business_id=id, on_conflict=on_conflict, owner=owner)
-        row = await self._create(new)
+        row = await self.service.start(found, found.encode_input(input), priority, id, on_conflict)
         return RunHandle(self, row.run_id, found)
-
-    async def _create(self, new: NewRun) -> RunRow:
-        """The run is driven from here, if it is ours, also when nobody waits for its start any more."""
-        created: asyncio.Future[RunRow] = self._running().create_future()
-        worker = self.worker
-
-        def done(result: tuple[RunRow, bool] | None, error: Exception | None) -> None:
-            if worker is not None and result is not None:
-                worker.take_in(result[0].root)
-                if result[1] and new.owner:
-                    worker.adopt(result[0], [new.started])
-                else:
-                    self._nudge()
-            elif worker is not None and isinstance(error, StoreError):
-                worker.strays = True
-            if created.done():
-                return
-            if result is not None:
-                created.set_result(result[0])
-            else:
-                created.set_exception(error or StoreError("a run was not created"))
-
-        self.store.submit(Create(new), done)
-        return await created
 
     def handle(self, run_id: str) -> RunHandle[Any]:
         """A handle to a run by its run id, business id, or the beginning of its run id. Raises UnknownName."""
@@ -272,18 +137,7 @@ class Engine:
 
     def find(self, run_id: str) -> RunRow:
         """A run as lists show it, by run id, business id, or a run id's beginning. Raises UnknownName."""
-        row = self.store.run(run_id) if is_writable(run_id) else None
-        if row is not None:
-            return row
-        recent = self.store.runs(Filter(limit=1_000))
-        matches = [each for each in recent if run_id and each.run_id.startswith(run_id) and "." not in each.run_id]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            first = ", ".join(each.run_id for each in matches[:5])
-            raise UsageError(f"{run_id!r} is the beginning of {len(matches)} runs: {first}")
-        hint = "List them with: cadenza runs"
-        raise UnknownName("run", run_id, [each.run_id for each in recent[:50]], hint)
+        return find_run(self.store, run_id)
 
     def runs(self, filter: Filter | None = None) -> list[RunRow]:
         """Runs, newest first."""
@@ -295,27 +149,11 @@ class Engine:
 
     async def ended(self, run_id: str) -> Ended:
         """Wait until a run has ended or is blocked."""
-        self._running()
-        if run_id not in self._here:
-            row = self.find(run_id)
-            if (ended := self._waiting.how_ended(row)) is not None:
-                return ended
-            run_id = row.run_id
-        return await self._waiting.add(run_id)
-
-    @property
-    def _here(self) -> set[str]:
-        """Ids of the runs that this process drives now: their end is told without a look at the store."""
-        return self.worker.run_ids if self.worker is not None else set()
+        return await self.service.ended(run_id)
 
     def is_settled(self, row: RunRow) -> bool:
         """Whether nothing will happen to a run unless somebody does something: it ended, is blocked, or only waits."""
-        if row.ended or row.status == "blocked":
-            return True
-        if row.status != "waiting" or row.wake_at:
-            return False
-        children = self.store.runs(Filter(parent=row.run_id, limit=1_000_000))
-        return all(self.is_settled(child) for child in children if not child.ended)
+        return is_settled(self.store, row)
 
     # --- talking to runs ------------------------------------------------------------------------------------------
 
@@ -340,7 +178,7 @@ class Engine:
         if row.ended:
             raise UsageError(f"run {row.run_id} is {row.status} already")
         if force:
-            await self._perform(Terminate(row.run_id, reason, self.clock.now()))
+            await self.service.perform(Terminate(row.run_id, reason, self.clock.now()))
             if self.worker is not None and (runner := self.worker.runners.get(row.no)) is not None:
                 runner.lose(row.epoch + 1)
         else:
@@ -352,8 +190,8 @@ class Engine:
         if self.worker is not None:
             self.worker.take_in(row.root)
         if row.status == "blocked":
-            await self._perform(Unblock(row.run_id, self.clock.now()))
-        self._nudge()
+            await self.service.perform(Unblock(row.run_id, self.clock.now()))
+        self.service.nudge()
         return RunHandle(self, row.run_id)
 
     def tasks(self, run_id: str = "") -> list[tuple[OpenTaskRow, HumanTask]]:
@@ -381,7 +219,168 @@ class Engine:
     ) -> None:
         row = self.find(run_id)
         posting = Posting(row.run_id, event, key, generation, bounded)
-        await self._perform(Post(posting, self.clock.now()))
+        await self.service.perform(Post(posting, self.clock.now()))
+
+    async def query(self, run_id: str, name: str = "") -> Any:
+        """A view of a run (``ctx.view``) as plain JSON data, read without waking it.
+
+        Args:
+            name: the view's name; may be left out if the run has declared just one.
+
+        Raises:
+            UnknownName: no such run, workflow or view.
+            UsageError: no view was named and there are several; or the view does not only read, or raises.
+            WorkflowBug: the code does not fit the run's journal (any more), or does not yield.
+            NotSerialisable, StoreError.
+        """
+        return await query(self, run_id, name)
+
+    async def update(
+        self, run_id: str, name: str, value: Any = None, *, key: str = "", timeout_s: float = UPDATE_S
+    ) -> Any:
+        """Send a run an update (``ctx.on_update``) and wait for its answer: what the handler returned, as plain data.
+
+        Args:
+            key: an update is handled once for each key; asking again with the same key gives the same answer.
+            timeout_s: how long to wait. The run may still handle it afterwards: ask again with the same key.
+
+        Raises:
+            UpdateRefused: the validator, or the type of the value, or the run knows no such update. Nothing happened.
+            UpdateFailed: the handler raised; the run ended or continued as new without an answer; or none in time.
+            UnknownName, NotSerialisable, InboxFull, StoreError; UsageError: the run has ended.
+        """
+        return await update(self, run_id, name, value, key=key, timeout_s=timeout_s)
+
+    # --- going on from the middle of a run ------------------------------------------------------------------------
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: str | int = "",
+        outputs: Mapping[str, Any] | None = None,
+        redo_irreversible: bool = False,
+    ) -> RunHandle[Any]:
+        """Start a new run from the middle of ``run_id``, which must not be running at the moment, and stays as it is.
+
+        Args:
+            at: the path whose outcome is left out, with all that came of it; or the number of the first event that is
+                not copied. By default the first path of ``outputs``.
+            outputs: values instead of the outcomes of these paths: a step's result, a child's, a person's Answer.
+            redo_irreversible: whether irreversible work that the origin did after that may be done once more.
+
+        Raises:
+            UnknownName: no such run or path. InputInvalid: an output does not fit.
+            UsageError: it is running; irreversible work would be done again; what the fork counts on was undone.
+            WorkflowBug: the code of this process does not fit the run's journal.
+        """
+        from cadenza.engine.fork import fork
+
+        return await fork(self, run_id, at=at, outputs=outputs, redo_irreversible=redo_irreversible)
+
+    async def retry(self, run_id: str, *, redo_irreversible: bool = False) -> RunHandle[Any]:
+        """Go on with a failed or cancelled run from where it failed, as a new run that takes over the business id.
+
+        What succeeded is not done again. A run is retried once; after that, its retry is.
+
+        Raises:
+            UsageError: it has not failed; it was retried already; it is a child run, or has one that goes on;
+                irreversible work would be done again.
+            UnknownName, WorkflowBug: as ``fork``.
+        """
+        from cadenza.engine.retry import retry
+
+        return await retry(self, run_id, redo_irreversible=redo_irreversible)
+
+    async def reset(
+        self,
+        run_id: str,
+        *,
+        to: str | int,
+        outputs: Mapping[str, Any] | None = None,
+        redo_irreversible: bool = False,
+    ) -> RunHandle[Any]:
+        """Let a run go on from an earlier place (``to``: see ``at`` of ``fork``), as a new run with its business id.
+
+        If it has not ended, it is ended without its code: what it did is not undone. So are its child runs.
+
+        Raises:
+            As ``fork``; and UsageError for a child run.
+        """
+        from cadenza.engine.retry import reset
+
+        return await reset(self, run_id, to=to, outputs=outputs, redo_irreversible=redo_irreversible)
+
+    def check_deploy(self) -> list[Verdict]:
+        """What would become of every run that has not ended, oldest first, on the code of this process.
+
+        Each is replayed here, on the caller's thread; nothing is written. Raises StoreError.
+        """
+        from cadenza.engine.deploy_check import check_runs, open_runs
+
+        return list(check_runs(self.store, open_runs(self.store)))
+
+    # --- the store ------------------------------------------------------------------------------------------------
+
+    async def purge(self, filter: Filter, progress: Callable[[int], None] = lambda _: None) -> Purged:
+        """Delete all ended runs that ``filter`` names (its ``limit`` aside), with everything that belongs to them.
+
+        Runs whose parent has not ended stay. ``progress`` is called with the number of purged runs, batch by batch.
+
+        Raises:
+            StoreError: what was purged before stays purged, and another purge goes on.
+        """
+        return await purge(self, filter, progress)
+
+    def export(self, run_id: str) -> Iterator[bytes]:
+        """The lines of a file that holds a run and its child runs, as they are now, in plain. Raises UnknownName."""
+        from cadenza.engine.archive import export_run
+
+        return export_run(self, run_id)
+
+    async def import_(self, lines: Iterable[bytes], where: str = "the import", *, take_over: bool = False) -> Imported:
+        """Take in the runs of an export, all of them or none.
+
+        Args:
+            where: what to call the file in messages.
+            take_over: only this store goes on with those that have not ended; without it they are refused.
+
+        Raises:
+            ImportRefused: the file is foreign, newer, damaged or edited; a run id or business id is taken; or a run
+                has not ended.
+        """
+        from cadenza.engine.archive import import_runs
+
+        return await import_runs(self, lines, where, take_over=take_over)
+
+    async def backup(self, target: str | Path, progress: Callable[[int, int], None] | None = None) -> Backup:
+        """Copy the store to the file ``target``, as it is now, and check the copy; nobody is held up.
+
+        ``progress`` is called with the pages copied and the pages in all, on another thread.
+
+        Raises:
+            UsageError: ``target`` exists, or the store is in memory. StoreUnavailable, StoreCorrupt.
+        """
+        from cadenza.engine.sqlite.backup import back_up
+
+        return await asyncio.to_thread(back_up, self._file(), Path(target), progress)
+
+    async def vacuum(self) -> Vacuumed:
+        """Make the store's file as small as what it holds. Writes of all processes wait meanwhile.
+
+        Raises:
+            StoreUnavailable: too little room on the disk; nothing was changed. UsageError: the store is in memory.
+        """
+        from cadenza.engine.sqlite.vacuum import vacuum
+
+        path = self._file()
+        return await asyncio.to_thread(vacuum, path, path.with_name(f"{path.name}-locks"))
+
+    def _file(self) -> Path:
+        path: Path | None = getattr(self.store, "path", None)
+        if path is None:
+            raise UsageError("this store is in memory and has no file")
+        return path
 
     # --- watching -------------------------------------------------------------------------------------------------
 
@@ -392,4 +391,4 @@ class Engine:
         """
         for runner in self.worker.runners.values() if self.worker is not None else ():
             runner.watched = True
-        return self.feed.observe(observer)
+        return self.service.feed.observe(observer)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from cadenza.durable import codec, events
 from cadenza.durable.define import WorkflowFunction, find_workflow
-from cadenza.engine.query import query
+from cadenza.durable.human import Answer
 from cadenza.engine.store import RunRow
-from cadenza.engine.update import UPDATE_S, update
+from cadenza.engine.update import UPDATE_S
 from cadenza.errors import RunBlocked, RunCancelled, RunFailed, StoreCorrupt, UnknownName
 
 if TYPE_CHECKING:
@@ -64,12 +65,12 @@ class RunHandle(Generic[T]):
         return row
 
     async def query(self, name: str = "") -> Any:
-        """Read a view of the run without waking it; see ``cadenza.engine.query``."""
-        return await query(self._engine, self.run_id, name)
+        """Read a view of the run without waking it; see Engine.query."""
+        return await self._engine.query(self.run_id, name)
 
     async def update(self, name: str, value: Any = None, *, key: str = "", timeout_s: float = UPDATE_S) -> Any:
-        """Send the run an update and wait for its answer; see ``cadenza.engine.update``."""
-        return await update(self._engine, self.run_id, name, value, key=key, timeout_s=timeout_s)
+        """Send the run an update and wait for its answer; see Engine.update."""
+        return await self._engine.update(self.run_id, name, value, key=key, timeout_s=timeout_s)
 
     async def signal(self, name: str, value: Any = None, *, key: str = "") -> None:
         """Send the run a message; see Engine.signal."""
@@ -78,3 +79,17 @@ class RunHandle(Generic[T]):
     async def cancel(self, reason: str = "") -> None:
         """Ask the run to stop, clean up and undo."""
         await self._engine.cancel(self.run_id, reason)
+
+    async def answer(self, path: str, answer: Answer, *, asked_at: int = 0) -> None:
+        """Answer a question that the run asks at ``path``; see Engine.answer."""
+        await self._engine.answer(self.run_id, path, answer, asked_at=asked_at)
+
+    async def fork(
+        self, *, at: str | int = "", outputs: Mapping[str, Any] | None = None, redo_irreversible: bool = False
+    ) -> RunHandle[Any]:
+        """Start a new run from the middle of this one; see Engine.fork."""
+        return await self._engine.fork(self.run_id, at=at, outputs=outputs, redo_irreversible=redo_irreversible)
+
+    async def retry(self, *, redo_irreversible: bool = False) -> RunHandle[Any]:
+        """Go on from where the run failed, as a new run; see Engine.retry."""
+        return await self._engine.retry(self.run_id, redo_irreversible=redo_irreversible)

@@ -25,17 +25,7 @@ if TYPE_CHECKING:
 
 
 async def query(engine: Engine, run_id: str, name: str = "") -> Any:
-    """The value of a run's view, as plain JSON data.
-
-    Args:
-        name: the view's name; may be left out if the run has declared just one.
-
-    Raises:
-        UnknownName: no such run, workflow or view.
-        UsageError: no view was named and there are several; or the view does not only read, or raises.
-        WorkflowBug: the code does not fit the run's journal (any more), or does not yield.
-        NotSerialisable, StoreError.
-    """
+    """See Engine.query."""
     row = engine.find(run_id)
     journal = engine.store.events(row.no, row.first_seq)
     machine = replayed(engine, row.workflow, journal)

@@ -30,16 +30,7 @@ BATCH_PAUSE_S = 0.05
 
 
 async def purge(engine: Engine, filter: Filter, progress: Callable[[int], None] = lambda _: None) -> Purged:
-    """Delete all ended runs that ``filter`` names (its ``limit`` aside), with everything that belongs to them.
-
-    Runs whose parent has not ended stay. ``progress`` is called with the number of purged runs, batch by batch.
-
-    Returns:
-        The purged runs, the earliest ends first within a status, and the number of deleted events.
-
-    Raises:
-        StoreError: the store failed; what was purged before stays purged, and another purge goes on.
-    """
+    """See Engine.purge. The earliest ends come first within a status."""
     run_ids, events = list[str](), 0
     for status in filter.status or ENDED:
         part = msgspec.structs.replace(filter, status=(status,), limit=BATCH)

@@ -48,20 +48,7 @@ class UpdateFailed(OutcomeError):
 async def update(
     engine: Engine, run_id: str, name: str, value: Any = None, *, key: str = "", timeout_s: float = UPDATE_S
 ) -> Any:
-    """Send a run an update and wait for its answer.
-
-    Args:
-        key: an update is handled once for each key; asking again with the same key gives the same answer.
-        timeout_s: how long to wait. The run may still handle the update afterwards: ask again with the same key.
-
-    Returns:
-        What the handler returned, as plain JSON data.
-
-    Raises:
-        UpdateRefused: the validator, or the type of the value, or the run knows no such update. Nothing has happened.
-        UpdateFailed: the handler raised; the run ended or continued as new without an answer; or no answer in time.
-        UnknownName, NotSerialisable, InboxFull, StoreError; UsageError: the run has ended.
-    """
+    """See Engine.update."""
     if not is_label(name):
         raise UsageError(f"{name!r} is no name of an update; use letters, digits, '_', '-' and '.'")
     row = engine.find(run_id)

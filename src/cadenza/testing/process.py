@@ -10,6 +10,7 @@ from typing import Any
 from cadenza.engine.engine import Engine
 from cadenza.engine.environment import Environment
 from cadenza.engine.options import EngineOptions
+from cadenza.engine.service import Service
 from cadenza.engine.steps import StandIn
 from cadenza.engine.store import Append, Create, Done, Operation, Post, Retire, Store, Terminate
 from cadenza.testing.clock import VirtualTime
@@ -77,30 +78,39 @@ class ProcessStore:
         self._on_crash()
 
 
+class VirtualService(Service):
+    """Looks at the store when something was written, and when a run is due."""
+
+    stand_in: StandIn
+
+    def environment(self, loop: asyncio.AbstractEventLoop) -> Environment:
+        made = super().environment(loop)
+        made.stand_in = self.stand_in
+        return made
+
+    def beat(self) -> None:
+        self.look_now()
+
+    def look(self) -> None:
+        super().look()
+        if self.pulse is not None:
+            self.pulse.cancel()
+        now = self.clock.now()
+        due = self.store.next_due(now)
+        self.pulse = self.loop.call_later((due - now) / 1e6, self.nudge) if due else None
+
+
 class VirtualEngine(Engine):
-    """The production engine; it looks at the store when something was written, and when a run is due."""
+    """The production engine on virtual time, which may die."""
+
+    service_type = VirtualService
+    service: VirtualService
 
     def __init__(self, store: ProcessStore, time: VirtualTime, seed: str, stand_in: StandIn) -> None:
         self.process_store = store
         super().__init__(store, OPTIONS, time, random.Random(seed))  # type: ignore[arg-type]  # it answers reads through __getattr__
-        self._stand_in = stand_in
-        store.on_written = self._nudge
-
-    def _environment(self, loop: asyncio.AbstractEventLoop) -> Environment:
-        made = super()._environment(loop)
-        made.stand_in = self._stand_in
-        return made
-
-    def _beat(self) -> None:
-        self._look_now()
-
-    def _look(self) -> None:
-        super()._look()
-        if self._pulse is not None:
-            self._pulse.cancel()
-        now = self.clock.now()
-        due = self.store.next_due(now)
-        self._pulse = self._running().call_later((due - now) / 1e6, self._nudge) if due else None
+        self.service.stand_in = stand_in
+        store.on_written = self.service.nudge
 
     @property
     def at_work(self) -> bool:
@@ -116,12 +126,7 @@ class VirtualEngine(Engine):
         if tasks:
             await asyncio.wait(tasks)
         await time.quiet()
-        self._lease.stop()
-        if self._pulse is not None:
-            self._pulse.cancel()
-        self._waiting.close()
-        self._threads.close(self._release_lock)
-        self._loop = None
+        self.service.leave()
         retired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(_: Any, error: Exception | None) -> None:
