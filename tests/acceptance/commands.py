@@ -211,15 +211,20 @@ def ended(process: subprocess.Popen[str]) -> Done:
     return Done(process.returncode, out, err)
 
 
+def hears_control_c() -> None:
+    """As from a terminal's shell; what a script runs in the background is begun deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A command in a terminal of the given size."""
 
     def __init__(self, project: Project, *arguments: str, columns: int = 100, lines: int = 30) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: PLW1509  # what it calls takes no lock
             [*CADENZA, *arguments], cwd=project.folder, env=project.env, start_new_session=True,
-            stdin=slave, stdout=slave, stderr=slave,
+            stdin=slave, stdout=slave, stderr=slave, preexec_fn=hears_control_c,
         )  # fmt: skip
         os.close(slave)
         self.raw = ""

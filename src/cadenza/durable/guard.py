@@ -2,7 +2,7 @@
 
 Python reports opening files, sockets, processes and threads as audit events. One process-wide hook looks whether a
 deterministic loop is running on this thread; if so, workflow code is executing, and the event is an error. What the
-interpreter does by itself (imports, source lines for a traceback, logging) is let through.
+interpreter does by itself (imports, what is installed, source lines for a traceback, logging) is let through.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import Any, ClassVar, cast
 
-from cadenza.durable import codec
 from cadenza.errors import SideEffect
 
 IN_A_STEP = "do this in a step and await ctx.step(...)"
@@ -65,6 +64,7 @@ REFUSED = {
 LET_THROUGH = {
     "importlib._bootstrap", "importlib._bootstrap_external", "zipimport",
     "linecache", "traceback", "tokenize", "logging", "warnings", "inspect",
+    "importlib.metadata",  # pydantic looks for its plugins when it builds its first validator
 }  # fmt: skip
 ENGINE = str(PurePath(__file__).parent.parent)
 STDLIB = (sysconfig.get_paths()["stdlib"], "<frozen")
@@ -79,7 +79,6 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 @cache
 def install() -> None:
     """Add the hook, once a process (it cannot be removed)."""
-    codec.codec_of(Any)  # pydantic reads its plugins from files when it builds the first one
     sys.addaudithook(_hook)
     if sys.version_info < (3, 12):
         _report("threading", "_start_new_thread", "_thread.start_new_thread")
