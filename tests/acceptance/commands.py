@@ -222,9 +222,9 @@ class Terminal:
     def __init__(self, project: Project, *arguments: str, columns: int = 100, lines: int = 30) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self.process = subprocess.Popen(  # noqa: PLW1509  # what it calls takes no lock
+        self.process = subprocess.Popen(
             [*CADENZA, *arguments], cwd=project.folder, env=project.env, start_new_session=True,
-            stdin=slave, stdout=slave, stderr=slave, preexec_fn=hears_control_c,
+            stdin=slave, stdout=slave, stderr=slave, preexec_fn=hears_control_c,  # noqa: PLW1509  # it takes no lock
         )  # fmt: skip
         os.close(slave)
         self.raw = ""
