@@ -36,7 +36,7 @@ wheel: $(READY) ## build the wheel and the source distribution into dist/
 lock: $(READY) ## pin the requirements again; UPGRADE=1 takes the newest versions
 	@$(BIN)/python -m pip install --quiet uv
 	$(call compile,core,pyproject.toml)
-	$(call compile,dev,pyproject.toml --extra anthropic --extra encryption --extra examples --extra google --extra groq --extra llamacpp --group dev)
+	$(call compile,dev,pyproject.toml --extra anthropic --extra encryption --extra examples --extra google --extra groq --extra llamacpp --extra routing --group dev)
 	$(call compile,bench,requirements/bench.in)
 
 clean: ## remove what was built and cached (.venv stays)
