@@ -110,11 +110,11 @@ class DurableModel(WrapperModel):
 
 
 def dumped(messages: Sequence[ModelMessage]) -> list[Any]:
-    """Messages as plain data, without the ids of the run and usage that is nothing."""
+    """Messages as plain data, without ids that differ from run to run and usage that is nothing."""
     data: list[dict[str, Any]] = ModelMessagesTypeAdapter.dump_python(list(messages), mode="json", exclude_none=True)
     for message in data:
-        message.pop("run_id", None)
-        message.pop("conversation_id", None)
+        for name in ("run_id", "conversation_id", "model_id"):
+            message.pop(name, None)
         if "usage" in message:
             message["usage"] = {key: each for key, each in message["usage"].items() if each}
     return data

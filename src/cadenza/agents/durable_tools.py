@@ -7,7 +7,7 @@ to read is a result too. While a tool runs, ``step.key()`` and ``step.memo`` are
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,11 @@ class CallScope:
 
     async def memo(self, key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any:
         return await self._outer.memo(f"{self._prefix}/{key}", fn, effect, input)
+
+    def saved(self) -> Mapping[str, bytes]:
+        prefix = f"{self._prefix}/"
+        saved: Mapping[str, bytes] = self._outer.saved()
+        return {key.removeprefix(prefix): each for key, each in saved.items() if key.startswith(prefix)}
 
     def heartbeat(self, detail: Any) -> None:
         self._outer.heartbeat(detail)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from cadenza.agents.agent import register
 from cadenza.agents.card import Card, Skill
+from cadenza.agents.elsewhere import given_to, leave_out, restored
 from cadenza.agents.failure import AgentRefused
 from cadenza.agents.tools import Tool, as_tool
 from cadenza.agents.turn import Asked, Continuation, Definition, Paused, Turn, Verdict
@@ -24,6 +25,7 @@ from cadenza.durable import codec
 from cadenza.durable.context import Context
 from cadenza.durable.define import Retry, StepFunction, StepOptions, steps
 from cadenza.durable.path import is_label
+from cadenza.durable.scope import current_scope
 from cadenza.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -199,12 +201,19 @@ def _turn_step(agent: Agent[Any], options: StepOptions) -> StepFunction[..., Tur
     async def turn(input: Any, pinned: Definition, then: Continuation | None = None) -> Turn:
         from cadenza.agents.agent_loop import take_turn  # heavy
 
-        return await take_turn(agent, input, pinned, then)
+        turn = await take_turn(agent, input, pinned, then)
+        return leave_out(turn, current_scope.get().saved(), given_to(input, pinned.instructions))
 
     turn.__annotations__["input"] = agent.input
     step: StepFunction[..., Turn] = StepFunction(turn, options, agent.name)
     step.name = f"agent:{agent.name}"
+    step.restore = _whole_turn
     return step
+
+
+def _whole_turn(raw: bytes, memos: Mapping[str, bytes], arguments: tuple[Any, ...]) -> Turn:
+    input, pinned = arguments[:2]
+    return restored(raw, memos, given_to(input, pinned.instructions))
 
 
 def _definition_step(agent: Agent[Any]) -> StepFunction[..., Definition]:

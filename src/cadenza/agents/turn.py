@@ -12,6 +12,9 @@ from cadenza.agents.usage import Usage
 from cadenza.durable import codec
 from cadenza.durable.human import Answer, HumanTask
 
+Place = tuple[str | int, ...]
+"""The way to a value in nested data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -122,6 +125,8 @@ class Turn:
         paused: the messages of this turn, not of those before it; None if there are none, or nothing can follow.
         definition: the version of the definition it ran with.
         usage: of the agent, then of its sub-agents.
+        elsewhere: what the journal holds already, and is left out here: where it belongs, the memo that has it, and
+            where in the memo; see ``elsewhere``. Workflow code never sees it.
     """
 
     output: Any = None
@@ -129,3 +134,4 @@ class Turn:
     paused: Paused | None = None
     definition: str = ""
     usage: tuple[Usage, ...] = ()
+    elsewhere: tuple[tuple[Place, str, Place], ...] = ()

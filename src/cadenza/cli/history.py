@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cadenza.agents.elsewhere import whole
 from cadenza.agents.usage import Usage, by_agent, of_memos
 from cadenza.durable import events
 from cadenza.durable.failure import Failure
@@ -238,7 +239,7 @@ class _Reader:
             return
         item.attempts, item.input_hash, item.done_by = event.attempt, event.input_hash, event.done_by
         if isinstance(event, events.StepCompleted):
-            item.value = event.value
+            item.value = whole(event.value, {each.key: each.value for each in item.memos})
         else:
             item.failure = event.failure
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import PurePath
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
@@ -166,6 +166,8 @@ class StepFunction(Signature[P, T]):
         self._options = options
         self.undo = None if options.undo is None else as_step(options.undo)
         self.reconcile = options.reconcile
+        self.restore: Callable[[bytes, Mapping[str, bytes], tuple[Any, ...]], T] | None = None
+        """Makes the result whole, from the outcome, the step's memos and its arguments; see ``memos``."""
 
     @property
     def settings(self) -> StepOptions:

@@ -17,6 +17,8 @@ _FITS: dict[type[Any], type[Any] | tuple[type[Any], ...]] = {
     events.TaskOpened: commands.OpenTask,
     events.TaskAnswered: commands.OpenTask,
     events.MemoIntent: commands.RunStep,
+    events.MemoSaved: commands.RunStep,
+    events.MemosDiscarded: commands.RunStep,
     events.ChildEnded: (commands.StartChild, commands.AwaitChild),
 }
 
@@ -81,7 +83,10 @@ def step_outcome(future: Any, event: events.StepCompleted | events.StepFailed) -
         if step.undo is not None:
             future.machine.undo.note(command, event.value)
         try:
-            value = step.result.decode(event.value, "the recorded value")
+            if step.restore is None:
+                value = step.result.decode(event.value, "the recorded value")
+            else:
+                value = step.restore(event.value, future.machine.memos.take(event.path), command.args)
         except InputInvalid as error:
             raise _unfit(event.path, error) from error
         future.set_result(value)

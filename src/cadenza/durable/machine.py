@@ -31,6 +31,7 @@ from cadenza.durable.ending import check_ending, run_workflow
 from cadenza.durable.forking import leave_origin
 from cadenza.durable.guard import install
 from cadenza.durable.loop import DurableFuture, DurableLoop, unwind
+from cadenza.durable.memos import Memos
 from cadenza.durable.path import Branch, Seed, current_branch
 from cadenza.durable.undo import UndoStack
 from cadenza.durable.updates import Updates
@@ -39,9 +40,6 @@ from cadenza.errors import Evicted, Nondeterminism
 
 if TYPE_CHECKING:
     from cadenza.durable.context import Context
-
-
-STEP_ENDS = (events.StepCompleted, events.StepFailed)
 
 
 class OutcomeFuture(DurableFuture):
@@ -80,6 +78,7 @@ class Machine:
         self.undo = UndoStack(self)
         self.patches = Patches()
         self.attributes = Attributes(self)
+        self.memos = Memos(self)
         self.updates = Updates(self)
         self.views: dict[str, Callable[[], Any]] = {}
         self.replaying = False
@@ -103,7 +102,9 @@ class Machine:
         """Apply a whole journal; the commands made on the way are dropped, ``open`` says what is left to do."""
         journal = list(journal)
         self.patches.expect(event.id for event in journal if isinstance(event, events.Patched))
-        self.settled = frozenset(each.path for each in journal if isinstance(each, STEP_ENDS))
+        self.settled = frozenset(
+            each.path for each in journal if isinstance(each, events.StepCompleted | events.StepFailed)
+        )
         self.updates.expect(journal)
         last = len(journal) - 1
         for index, event in enumerate(journal):
@@ -119,9 +120,9 @@ class Machine:
                 self._check_begun(event)
             elif kind is events.Forked:
                 self._commands = leave_origin(self, event, self._commands)  # type: ignore[arg-type]  # kind says so
+            self.memos.note(event)
             return
-        loop = self.loop
-        loop.now_us = max(loop.now_us, event.at)
+        self.loop.now_us = max(self.loop.now_us, event.at)
         if self._ending is not None and kind not in events.TERMINALS:
             self._settle_late(event)
         elif kind is events.StepCompleted or kind is events.StepFailed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ class Scope(Protocol):
     attempt: int
 
     async def memo(self, key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any: ...
+    def saved(self) -> Mapping[str, bytes]: ...
     def heartbeat(self, detail: Any) -> None: ...
 
 
@@ -39,6 +40,10 @@ class Outside:
         """A step that is called directly, as in a unit test, has no journal: the function is simply called."""
         value = fn()
         return await value if hasattr(value, "__await__") else value
+
+    def saved(self) -> Mapping[str, bytes]:
+        """There is no journal that would hold anything."""
+        return {}
 
     def heartbeat(self, detail: Any) -> None:
         """Nobody watches."""

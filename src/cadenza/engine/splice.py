@@ -208,6 +208,7 @@ class Splice:
         if self._machine.over or future is None or not (self._may_keep(path) and fits(future.command, event)):
             return
         if type(event) in events.RECORD_TYPES:
+            self._machine.memos.note(event)
             self._kept.append(event)
         elif path != self._cut.path and f"{path}{UNDO}" not in self._undo_begun and _is_success(event):
             self._machine.apply(event)

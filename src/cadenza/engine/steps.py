@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from cadenza.durable import codec, commands, events
 from cadenza.durable.ledger import Ledger
+from cadenza.durable.machine import Machine
 from cadenza.durable.scope import current_scope
 from cadenza.engine.failpoint import failpoint
 from cadenza.errors import CadenzaError, Nondeterminism, OutcomeUnknown
@@ -35,6 +36,8 @@ class Run(Protocol):
 
     @property
     def journal(self) -> Journal: ...
+    @property
+    def machine(self) -> Machine: ...
     def still_owner(self, *, strict: bool) -> bool: ...
     def progress(self, path: str, name: str, detail: Any) -> None: ...
     def now(self) -> int: ...
@@ -66,6 +69,17 @@ class StepScope:
             return await self._memo(key, fn, effect, input)
         finally:
             self.flights.remove(task)
+
+    def saved(self) -> dict[str, bytes]:
+        """The memos that the call has by now, as JSON."""
+        entry = self._run.journal.ledger.at(self._command.path)
+        return {} if entry is None else {key: each.value for key, each in entry.memos.items()}
+
+    def hand_over(self) -> None:
+        """The attempt has its result, which refers to memos."""
+        entry = self._run.journal.ledger.at(self._command.path)
+        if entry is not None:
+            self._run.machine.memos.keep(self._command.path, entry.memos)
 
     async def stop(self) -> None:
         """No memo outlives its attempt (a failing ``gather`` leaves its others running), or the next would do it
@@ -217,7 +231,10 @@ class Attempt:
             if self._scope.flights:
                 await self._scope.stop()
         failpoint("after_effect")
-        return self.encode(value)
+        raw = self.encode(value)
+        if step.restore is not None:
+            self._scope.hand_over()
+        return raw
 
     def encode(self, value: Any) -> bytes:
         step = self._command.step
