@@ -116,3 +116,15 @@ def test_doctor_says_which_models_can_be_reached(cadenza: Project, ollama: str) 
     found = states(done.json)
     assert done.code == 1
     assert (found["agent alone"], found["agent wrong"], found["$CADENZA_MODEL"]) == ("problem", "problem", "problem")
+
+
+def test_doctor_looks_for_the_models_of_agents_in_code(cadenza: Project) -> None:
+    code = 'from cadenza import Agent\nAgent("doctored", model="openai:gpt-5", instructions="")\n'
+    (cadenza.folder / "doctored_agents.py").write_text(code)
+    done = cadenza("doctor", "doctored_agents.py", "--json", OPENAI_API_KEY="")
+    found = {each["check"]: (each["state"], each["detail"]) for each in done.json}
+    assert (done.code, found["agent doctored"][0]) == (1, "problem")
+    assert "no key is set" in found["hosted models"][1]
+    done = cadenza("doctor", "doctored_agents.py", OPENAI_API_KEY="k")
+    assert "OPENAI_API_KEY is set" in done.out
+    assert cadenza("doctor", "nowhere.py").code == 2

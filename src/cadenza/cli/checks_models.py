@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,15 +14,22 @@ from cadenza.cli.checks_machine import Check
 DEFAULT_MODEL = "CADENZA_MODEL"
 
 
-def model_checks(project: Path) -> Iterator[Check]:
-    """The models of the agents in ``project``/agents and of ``$CADENZA_MODEL``; then local ones.
+def model_checks(project: Path, targets: Sequence[str] = ()) -> Iterator[Check]:
+    """The models of the agents in ``project``/agents and in ``targets``, and of ``$CADENZA_MODEL``; then what there is
+    besides.
 
     An agent that could not ask any of its models is a problem; one that would have to do with its second is a warning.
+
+    Args:
+        targets: files or modules that define agents.
     """
-    for path in agent_files_in(project):
+    files = agent_files_in(project)
+    for path in files:
         yield _of_agent(path)
+    yield from _of_code(targets, {path.stem for path in files})
     if name := os.environ.get(DEFAULT_MODEL):
         yield _of_models(f"${DEFAULT_MODEL}", [name])
+    yield _hosted()
     yield from _ollama()
     if importlib.util.find_spec("xllamacpp") is not None:
         yield Check(
@@ -38,6 +45,32 @@ def _of_agent(path: Path) -> Check:
     except AgentFileInvalid as error:
         return Check(f"agent {path.stem}", "problem", str(error).replace("\n", "; "))
     return _of_models(f"agent {definition.name}", definition.model)
+
+
+def _of_code(targets: Sequence[str], seen: set[str]) -> Iterator[Check]:
+    """The LLM agents that ``targets`` define, without those that were ``seen`` as files."""
+    from cadenza.agents.agent import agents
+    from cadenza.agents.llm import Agent
+    from cadenza.cli.target import load
+
+    for target in targets:
+        load(target)
+    for name, agent in sorted(agents.items()) if targets else ():
+        if isinstance(agent, Agent) and name not in seen:
+            yield _of_models(f"agent {name}", list(agent.model_names))
+
+
+def _hosted() -> Check:
+    """The providers whose key is set. None need be: models may be local."""
+    from cadenza.agents.models import PROVIDERS
+
+    keys = {key: None for each in PROVIDERS.values() for key in each.keys}
+    found = [key for key in keys if os.environ.get(key)]
+    if not found:
+        return Check("hosted models", "ok", f"no key is set, so none can be asked ({', '.join(keys)})")
+    return Check(
+        "hosted models", "ok", f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} set; nothing was called"
+    )
 
 
 def _of_models(what: str, names: list[str]) -> Check:

@@ -16,6 +16,9 @@ MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", 
 
 
 def doctor(
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="TARGET", help="Files or modules whose agents' models are looked for.")
+    ] = None,
     *,
     quick: Annotated[
         bool, typer.Option("--quick", help="Skip the integrity check, which reads the whole store.")
@@ -23,7 +26,9 @@ def doctor(
     store: StoreOption = "cadenza.db",
     as_json: JsonOption = False,
 ) -> None:
-    """Look over Python, SQLite, the disk, file locks, the store, its workers, blocked runs, and the models of agents/.
+    """Look over Python, SQLite, the disk, file locks, the store, its workers and blocked runs, and the models.
+
+    Models are those of the agents in agents/ and in the TARGETs, and what this machine has.
 
     Exit code 1 if there is a problem; warnings alone are 0.
     """
@@ -36,7 +41,7 @@ def doctor(
     path = Path(store).expanduser()
     found = [*machine_checks(), *place_checks(path)]
     found += store_checks(path, quick=quick)
-    found += model_checks(Path.cwd())
+    found += model_checks(Path.cwd(), targets or ())
     if as_json:
         print_json([{"check": each.name, "state": each.state, "detail": each.detail} for each in found])
     else:

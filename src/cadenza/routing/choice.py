@@ -17,7 +17,7 @@ class Score:
 
     Attributes:
         value: 0 (worst) to 1 (best); None if it has nothing to say, and takes no part.
-        known: what it was made of, for people and for "what if": ``{"successes": 41.2, "failures": 3.1, "drawn": 0.93}``.
+        known: what it was made of, for people: ``{"successes": 41.2, "failures": 3.1, "drawn": 0.93}``.
     """
 
     value: float | None
