@@ -8,9 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cadenza.durable import codec
-from cadenza.durable.define import StepFunction
-
 
 @dataclass(frozen=True, slots=True)
 class Skill:
@@ -52,11 +49,3 @@ class Card:
     data_classes: tuple[str, ...] = ()
     input_schema: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
-
-
-def schemas_of(step: StepFunction[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """JSON Schemas (2020-12) of a function's only input, and of its output."""
-    takes = step.positional[0] if step.positional else Any
-    given: dict[str, Any] = codec.adapter(takes).json_schema()
-    made: dict[str, Any] = codec.adapter(step.types["return"]).json_schema(mode="serialization")
-    return given, made

@@ -5,13 +5,12 @@ A call is a durable step under the agent's name, so everything that holds for st
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from cadenza.agents.agent import register
-from cadenza.agents.card import Card, Skill, schemas_of
+from cadenza.agents.card import Card, Skill
+from cadenza.agents.carded import Carded
 from cadenza.durable.context import Context
 from cadenza.durable.define import Effect, Retry, StepFunction, StepOptions, steps
 from cadenza.errors import DefinitionError
@@ -20,26 +19,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class FunctionAgent(Generic[P, T]):
+class FunctionAgent(Carded, Generic[P, T]):
     """A card and a step. Called directly it is the plain function; ``ctx.call`` makes it durable."""
 
     def __init__(self, step: StepFunction[P, T], card: Card) -> None:
+        super().__init__(card)
         self.step = step
-        self._card = card
 
     @property
-    def name(self) -> str:
-        return self._card.name
-
-    @property
-    def card(self) -> Card:
-        """The card with the schemas of the function's types."""
-        return self._described
-
-    @functools.cached_property
-    def _described(self) -> Card:
-        given, made = schemas_of(self.step)
-        return dataclasses.replace(self._card, input_schema=given, output_schema=made)
+    def types(self) -> tuple[Any, Any]:
+        """Of the function's only input, and of what it returns."""
+        positional = self.step.positional
+        return positional[0] if positional else Any, self.step.types["return"]
 
     def invoke(self, ctx: Context, input: Any) -> Awaitable[T]:
         """See ``Agent``."""
@@ -51,9 +42,6 @@ class FunctionAgent(Generic[P, T]):
     def options(self, **changes: Any) -> FunctionAgent[P, T]:
         """The same agent with other step options for one call."""
         return FunctionAgent(self.step.options(**changes), self._card)
-
-    def __repr__(self) -> str:
-        return f"<agent {self.name}>"
 
 
 @overload

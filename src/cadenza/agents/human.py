@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Unpack, get_args, get_origin
 
 from cadenza.agents.agent import register
 from cadenza.agents.card import Card
-from cadenza.agents.peer_agent import CardFields, defining_module, schema_of
+from cadenza.agents.carded import Carded
+from cadenza.agents.peer_agent import CardFields, defining_module
 from cadenza.durable import codec
 from cadenza.durable.context import Context
 from cadenza.durable.human import Answer, HumanTask
@@ -21,7 +20,7 @@ TRIES_MAX = 10
 """How often a person is asked for an answer that fits."""
 
 
-class HumanAgent:
+class HumanAgent(Carded):
     """A person, or a group, as an agent.
 
     What is asked for follows from ``output``: ``bool`` is yes or no, ``Literal["a", "b"]`` a choice, any other
@@ -54,25 +53,15 @@ class HumanAgent:
             raise DefinitionError(f"{name!r} is no name of an agent; use letters, digits, '_', '-' and '.'")
         if deadline_s is not None and deadline_s <= 0:
             raise DefinitionError(f"{name}: deadline_s is a positive number of seconds, not {deadline_s}")
-        self._card = Card(name=name, **fields)
+        super().__init__(Card(name=name, **fields))
         self._input, self._output = input, output
         self._question, self._assignee, self._deadline_s = question, assignee or name, deadline_s
         self._choices = {str(each): each for each in get_args(output)} if get_origin(output) is Literal else {}
         register(self, f"{defining_module()}:{name}")
 
     @property
-    def name(self) -> str:
-        return self._card.name
-
-    @property
-    def card(self) -> Card:
-        """The card with the schemas of the types."""
-        return self._described
-
-    @functools.cached_property
-    def _described(self) -> Card:
-        given, made = schema_of(self._input, "validation"), schema_of(self._output, "serialization")
-        return dataclasses.replace(self._card, input_schema=given, output_schema=made)
+    def types(self) -> tuple[Any, Any]:
+        return self._input, self._output
 
     def invoke(self, ctx: Context, input: Any) -> Awaitable[Any]:
         """See ``AnyAgent``. Raises InputInvalid if the input does not fit, TimeoutError at the await."""

@@ -7,7 +7,6 @@ the turn ends, the run asks and is parked, and another turn goes on with the ans
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import sys
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from cadenza.agents.agent import register
 from cadenza.agents.card import Card, Skill
+from cadenza.agents.carded import Carded
 from cadenza.agents.elsewhere import given_to, leave_out, restored
 from cadenza.agents.failure import AgentRefused
 from cadenza.agents.tools import Tool, as_tool
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Agent(Generic[T]):
+class Agent(Carded, Generic[T]):
     """An agent that thinks with a model.
 
     Args:
@@ -96,7 +96,7 @@ class Agent(Generic[T]):
         self.stream, self.requests_max = stream, requests_max
         self.output_retries, self.tool_retries = output_retries, tool_retries
         self.minds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Mind]] = weakref.WeakKeyDictionary()
-        self._card = _card(name, card)
+        super().__init__(_card(name, card))
         if retry is not None:
             retry = Retry(
                 retry.attempts, retry.delay_s, retry.factor, retry.delay_s_max, retry.jitter,
@@ -109,19 +109,12 @@ class Agent(Generic[T]):
             steps[step.name] = step
 
     @property
-    def name(self) -> str:
-        return self._card.name
-
-    @property
     def description(self) -> str:
         return self._card.description
 
     @property
-    def card(self) -> Card:
-        """The card, with the schemas of the input and the output."""
-        given: dict[str, Any] = codec.adapter(self.input).json_schema()
-        made: dict[str, Any] = codec.adapter(self.output).json_schema(mode="serialization")
-        return dataclasses.replace(self._card, input_schema=given, output_schema=made)
+    def types(self) -> tuple[Any, Any]:
+        return self.input, self.output
 
     @property
     def own_tools(self) -> list[Tool[..., Any]]:
@@ -192,9 +185,6 @@ class Agent(Generic[T]):
         if name not in ctx.pins:
             ctx.pins[name] = ctx.step(self._definition)
         return ctx.pins[name]
-
-    def __repr__(self) -> str:
-        return f"<agent {self.name}>"
 
 
 def _turn_step(agent: Agent[Any], options: StepOptions) -> StepFunction[..., Turn]:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import functools
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Self, TypedDict, get_args
+from typing import Any, Self, TypedDict
 
 from msgspec.structs import replace
 
 from cadenza.agents.agent import register
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.function import FunctionAgent
-from cadenza.agents.json_schema import Fits
 from cadenza.agents.peer import PeerFailed, PeerRefused
-from cadenza.durable import codec
 from cadenza.durable.define import Effect, Retry, StepFunction, StepOptions, steps
 from cadenza.errors import DefinitionError, UnknownName, UsageError
 
@@ -77,17 +73,6 @@ class PeerAgent(FunctionAgent[[Any], Any]):
         register(self, f"{defining_module()}:{name}")
         steps[step.name] = step
 
-    @property
-    def card(self) -> Card:
-        """The card, with the schemas of a document as they are written there."""
-        return self._described
-
-    @functools.cached_property
-    def _described(self) -> Card:
-        given = schema_of(self.step.positional[0], "validation")
-        made = schema_of(self.step.types["return"], "serialization")
-        return dataclasses.replace(self._card, input_schema=given, output_schema=made)
-
     def options(self, **changes: Any) -> Self:
         """The same agent with other step options for one call. Raises DefinitionError for ``effect`` and ``raises``."""
         if fixed := [each for each in ("effect", "raises") if each in changes]:
@@ -113,12 +98,6 @@ def split(fields: CallFields, what: str) -> tuple[dict[str, Any], dict[str, Any]
         raise UnknownName(f"option of {what}", unknown[0], known)
     of_card = {name: value for name, value in fields.items() if name in CardFields.__annotations__}
     return {name: value for name, value in fields.items() if name not in of_card}, of_card
-
-
-def schema_of(annotation: Any, mode: str) -> dict[str, Any]:
-    """A type's JSON Schema; the one that it was made of, if there is one."""
-    marks = [each for each in get_args(annotation)[1:] if isinstance(each, Fits)]
-    return marks[0].schema if marks else codec.adapter(annotation).json_schema(mode=mode)
 
 
 def defining_module() -> str:

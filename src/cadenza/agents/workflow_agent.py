@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Awaitable
 from typing import Any, Unpack, cast
 
 from cadenza.agents.agent import register
 from cadenza.agents.card import Card
-from cadenza.agents.peer_agent import CardFields, schema_of
+from cadenza.agents.carded import Carded
+from cadenza.agents.peer_agent import CardFields
 from cadenza.durable.context import Context
 from cadenza.durable.define import WorkflowFunction
 from cadenza.durable.path import is_label
 from cadenza.errors import DefinitionError
 
 
-class WorkflowAgent:
+class WorkflowAgent(Carded):
     """A card and a workflow; made by ``as_agent``."""
 
     def __init__(self, workflow: WorkflowFunction[..., Any], card: Card) -> None:
+        super().__init__(card)
         self.workflow = workflow
-        self._card = card
 
     @property
-    def name(self) -> str:
-        return self._card.name
-
-    @property
-    def card(self) -> Card:
-        """The card with the schemas of the workflow's types."""
-        return self._described
-
-    @functools.cached_property
-    def _described(self) -> Card:
-        takes = self.workflow.input_type if self.workflow.takes_input else type(None)
-        given, made = schema_of(takes, "validation"), schema_of(self.workflow.output_type, "serialization")
-        return dataclasses.replace(self._card, input_schema=given, output_schema=made)
+    def types(self) -> tuple[Any, Any]:
+        return self.workflow.input_type if self.workflow.takes_input else type(None), self.workflow.output_type
 
     def invoke(self, ctx: Context, input: Any) -> Awaitable[Any]:
         """See ``AnyAgent``. Raises InputInvalid if the input does not fit; ChildError at the await."""
         return ctx.run(self.workflow, input)
-
-    def __repr__(self) -> str:
-        return f"<agent {self.name}>"
 
 
 def as_agent(workflow: Any, *, name: str = "", **fields: Unpack[CardFields]) -> WorkflowAgent:
