@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cadenza import Answer, RunBlocked, RunFailed
+from cadenza.durable import events
 from cadenza.engine.deploy_check import Verdict, check_runs, open_runs
 from tests.acceptance.commands import Project
 from tests.acceptance.deploys import copy_of, deploy, engine
@@ -48,6 +49,7 @@ async def order(ctx: Context, item: str) -> str:
     for n in range(2):
         await ctx.step(audit, n)
     await ctx.run(pack, 1)
+    await asyncio.sleep(0.01)
     answer = await ctx.ask(HumanTask(title="Ship it?"))
     return await ctx.step(ship, held)
 
@@ -106,6 +108,22 @@ BLOCKS = {
         "charge#1", "shop:charge", "shop:euros", "was it renamed to shop:euros?",
     ),
     "child input": Change("pack, 1)", "pack, 2)", "@run:pack#1", "child run shop:pack (input", "(input", "given"),
+    "another child of this name": Change(
+        "async def pack(ctx: Context, n: int) -> int:\n    return await ctx.step(audit, n)\n",
+        "async def crate(ctx: Context, n: int) -> int:\n    return n\n\npack = workflow(name='pack')(crate.fn)\n",
+        "@run:pack#1", "child run shop:pack", "child run shop:crate", "put shop:pack back",
+    ),
+    "a timer that has fired": Change(
+        "sleep(0.01)", "sleep(5)", "@timer#1", "a timer (due", "a timer (due", 'patched("timer-length")'
+    ),
+    "the kind of an open question": Change(
+        'title="Ship it?"', 'title="Ship it?", kind="respond"', "@ask#1", "answer (question", "'Ship it?' (question",
+        'patched("ask-question")',
+    ),
+    "the value of an open question": Change(
+        'title="Ship it?"', 'title="Ship it?", value=paid', "@ask#1", "answer (question", "'Ship it?' (question",
+        "to another question",
+    ),
     "question gone": Change(ASK, "", "@ask#1", "a person's answer", "ship#1", 'if ctx.patched("ship")'),
 }  # fmt: skip
 
@@ -117,7 +135,6 @@ GOES_ON = {
     "patched input": Change("charge, 10", 'charge, 11 if ctx.patched("price") else 10'),
     "dependency: an optional parameter": Change("charge(amount: int)", "charge(amount: int, cents: int = 0)"),
     "dependency: a wider result": Change("charge(amount: int) -> int", "charge(amount: int) -> int | None"),
-    "another wording of the question": Change("Ship it?", "Shall we ship it?"),
     "what is after the wait": Change("ctx.step(ship, held)", "ctx.step(ship, held + '!')"),
 }
 
@@ -126,8 +143,15 @@ async def waiting_run(path: Path, workflow: str = "order") -> str:
     program = deploy(BEFORE)
     async with engine(path) as running:
         handle = await running.start(getattr(program, workflow), "tea")
-        assert (await handle.settled()).status == "waiting"
+        while not (handle.row.status == "waiting" and waits_for(running.journal(handle.run_id)[-1])):
+            assert handle.row.status != "blocked", handle.row.detail
+            await asyncio.sleep(0.005)
         return handle.run_id
+
+
+def waits_for(last: events.AnyEvent) -> bool:
+    """Whether a run has come to its question, or to the message that it waits for."""
+    return isinstance(last, events.Parked) and last.waiting[0].startswith(("@ask", "@receive:paid"))
 
 
 async def verdict_on(path: Path, change: Change) -> Verdict:
@@ -218,6 +242,55 @@ def test_runs_that_wait_for_a_message(old: str, new: str, outcome: str, says: st
                 handle = await running.resume(verdict.run_id)
                 with pytest.raises(RunFailed, match="ZeroDivisionError"):
                     await handle.result()
+
+    asyncio.run(main())
+
+
+def test_another_wording_of_an_open_question_is_a_note(tmp_path: Path) -> None:
+    async def main() -> None:
+        run_id = await waiting_run(tmp_path / "shop.db")
+        reworded = Change('title="Ship it?"', 'title="Shall we ship it?", details={"paid": paid}')
+        verdict = await verdict_on(tmp_path / "shop.db", reworded)
+        says = "the question at @ask#1 is worded otherwise now; it stays as it was asked"
+        assert (verdict.outcome, verdict.note) == ("goes_on", says)
+        assert await what_the_engine_does(tmp_path / "shop.db", run_id, verdict) == "goes_on"
+
+    asyncio.run(main())
+
+
+def test_another_input_of_a_step_that_is_about_to_be_tried_again_blocks(tmp_path: Path) -> None:
+    """It would be repeated under the key of what was tried before."""
+    flaky = (
+        BEFORE
+        + """
+from cadenza import Retry
+
+@step(retry=Retry(attempts=3, delay_s=3600))
+async def fetch(n: int) -> int:
+    raise ConnectionError("again")
+
+@workflow
+async def tries(ctx: Context, n: int) -> int:
+    return await ctx.step(fetch, n)
+"""
+    )
+
+    async def main() -> None:
+        program = deploy(flaky)
+        async with engine(tmp_path / "shop.db") as running:
+            handle = await running.start(program.tries, 5)
+            while handle.row.status != "waiting":
+                await asyncio.sleep(0.005)
+        deploy(flaky.replace("ctx.step(fetch, n)", "ctx.step(fetch, n + 1)"))
+        async with engine(tmp_path / "shop.db", worker=False) as looking:
+            (verdict,) = check_runs(looking.store, open_runs(looking.store))
+        assert (verdict.outcome, verdict.path) == ("blocks", "fetch#1")
+        assert "fetch-input" in verdict.mend
+        async with engine(tmp_path / "shop.db") as running:
+            await running.signal(handle.run_id, "nudge")
+            woken = await running.resume(handle.run_id)
+            with pytest.raises(RunBlocked, match="fetch"):
+                await woken.result()
 
     asyncio.run(main())
 

@@ -115,8 +115,8 @@ CASES["all steps are missing"] = Case(flow(a, n), ends(), "note (input", "comple
 CASES["a step more at the start"] = Case(flow(a), flow(n, a), "note (input", "waiting for step tests.conformance")
 CASES["a step more at the end"] = Case(ends(a), ends(a, n), "completed", "still waiting")
 CASES["a step in a task"] = Case(flow(a), flow(task), "at note#1", "at b1/note#1")
-CASES["a step for a timer"] = Case(flow(a), flow(nap), "note (input", "waiting for a timer at @timer#1")
-CASES["a timer for a step"] = Case(flow(nap), flow(a), "a timer at @timer#1", "waiting for step")
+CASES["a step for a timer"] = Case(flow(a), flow(nap), "note (input", "waiting for a timer (due 2025-06-15")
+CASES["a timer for a step"] = Case(flow(nap), flow(a), "a timer (due 2025-06-15", "waiting for step")
 CASES["a question for a step"] = Case(
     flow(lambda ctx: ctx.ask(HumanTask("Sure?"))), flow(a), "a person's answer", "waiting for step"
 )
@@ -135,6 +135,28 @@ CASES["another question"] = Case(
 )
 CASES["another message to another run"] = Case(
     flow(lambda ctx: ctx.send("x", "hello")), flow(lambda ctx: ctx.send("x", "goodbye")), "a message to x", "goodbye"
+)
+CASES["a message to another run"] = Case(
+    flow(lambda ctx: ctx.send("x", "hello")), flow(lambda ctx: ctx.send("y", "hello")), "a message to x", "to y"
+)
+CASES["another value of a message"] = Case(
+    flow(lambda ctx: ctx.send("x", "hello", 1)), flow(lambda ctx: ctx.send("x", "hello", 2)), "(value ", "(value "
+)
+CASES["a longer timer"] = Case(flow(nap), flow(lambda ctx: asyncio.sleep(2)), "timer (due 20", "timer (due 20")
+CASES["another input of a child"] = Case(
+    flow(lambda ctx: ctx.run(doubler, 1)), flow(lambda ctx: ctx.run(doubler, 2)), "doubler (input", "doubler (input"
+)
+CASES["another kind of question"] = Case(
+    flow(lambda ctx: ctx.ask(HumanTask("Sure?"))),
+    flow(lambda ctx: ctx.ask(HumanTask("Sure?", "respond"))),
+    "answer (question",
+    "'Sure?' (question",
+)
+CASES["a question about another value"] = Case(
+    flow(lambda ctx: ctx.ask(HumanTask("Pay?", value={"euros": 10}))),
+    flow(lambda ctx: ctx.ask(HumanTask("Pay?", value={"euros": 1_000}))),
+    "answer (question",
+    "'Pay?' (question",
 )
 CASES["another type of a result"] = Case(
     flow(n),
@@ -180,9 +202,9 @@ def test_code_that_fits_its_journal_is_not_refused(name: str) -> None:
         machine.evict()
 
 
-def test_what_only_says_how_long_or_what_is_shown_may_change() -> None:
-    was = flow(lambda ctx: asyncio.sleep(1), lambda ctx: ctx.ask(HumanTask("Sure?")))
-    now = flow(lambda ctx: asyncio.sleep(2), lambda ctx: ctx.ask(HumanTask("Really sure?")))
+def test_what_is_only_shown_may_change() -> None:
+    was = flow(lambda ctx: ctx.ask(HumanTask("Sure?", details="all of it", assignee="Ada")))
+    now = flow(lambda ctx: ctx.ask(HumanTask("Really sure?", details="everything")))
     machine = Machine(as_workflow(now))
     machine.replay(journal_of(was))
     assert machine.waiting_for() == ["@receive:last#1"]

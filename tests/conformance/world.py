@@ -236,13 +236,16 @@ class World:
                 self.pending[path] = self.life.steps[path] = command
                 if step.settings.effect == "irreversible" or undo_of:
                     self._record(events.StepIntent(at=self.now, path=path, name=name, input_hash=given))
-            case commands.OpenTask(path=path):
+            case commands.OpenTask(path=path, input_hash=given):
                 self.pending[path] = command
-                self._record(events.TaskOpened(at=self.now, path=path, task=b"{}"))
-            case commands.StartChild(path=path, name=name, run_id=run_id):
+                self._record(events.TaskOpened(at=self.now, path=path, task=b"{}", input_hash=given))
+            case commands.StartChild(path=path, name=name, run_id=run_id, input_hash=given):
                 if run_id not in self.children:
                     self.children[run_id] = command
-                    self._record(events.ChildStarted(at=self.now, path=path, run_id=run_id, workflow=name))
+                    started = events.ChildStarted(
+                        at=self.now, path=path, run_id=run_id, workflow=name, input_hash=given
+                    )
+                    self._record(started)
             case commands.StartTimer(path=path) | commands.SendMessage(path=path):
                 self.pending[path] = command
             case commands.Cancel(path=path):
@@ -309,14 +312,14 @@ class World:
                 return self._step_outcome(command)
             case commands.StartTimer(fire_at=fire_at):
                 self.now = max(self.now, fire_at)
-                return events.TimerFired(at=self.now, path=path)
-            case commands.SendMessage(to=to, name=name, value=value):
+                return events.TimerFired(at=self.now, path=path, fire_at=fire_at)
+            case commands.SendMessage(to=to, name=name, value=value, input_hash=given):
                 failure = None
                 if to in self.children or to == self.run_id:
                     self.letters.setdefault(to, []).append((name, codec.decode(value, Any, name)))
                 else:
                     failure = Failure("cadenza.errors:UnknownName", f"no run is named {to!r}")
-                return events.MessageSent(at=self.now, path=path, to=to, name=name, failure=failure)
+                return events.MessageSent(at=self.now, path=path, to=to, name=name, failure=failure, input_hash=given)
             case commands.OpenTask(task=task):
                 answer = codec.encode(self.shape.answer(task), Answer, "the answer")
                 return events.TaskAnswered(at=self.now, path=path, answer=answer)

@@ -58,6 +58,7 @@ class OpenTask(msgspec.Struct, frozen=True):
     path: str
     task: HumanTask
     name: str
+    input_hash: str = ""
 
 
 class StartChild(msgspec.Struct, frozen=True):

@@ -132,8 +132,9 @@ class Context:
     def ask(self, task: HumanTask) -> Awaitable[Answer]:
         """Ask a person; the run is parked until the answer is there (``asyncio.timeout`` for a deadline)."""
         codec.encode(task, HumanTask, f"the task {task.title!r}")
+        hashed = codec.fingerprint([task.kind, task.options, task.value], f"the task {task.title!r}")
         path = current_branch.get().leaf("@ask")
-        return self._machine.issue(commands.OpenTask(path, copy.deepcopy(task), "ask"), delivery.answer)
+        return self._machine.issue(commands.OpenTask(path, copy.deepcopy(task), "ask", hashed), delivery.answer)
 
     @overload
     def receive(self, name: str) -> Awaitable[Any]: ...

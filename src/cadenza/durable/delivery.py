@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from cadenza.durable import codec, commands, events
@@ -13,8 +14,6 @@ Delivery = Callable[[Any, Any], None]
 """Settles a future with an event: ``deliver(future, event)``."""
 
 _FITS: dict[type[Any], type[Any] | tuple[type[Any], ...]] = {
-    events.TimerFired: commands.StartTimer,
-    events.TaskOpened: commands.OpenTask,
     events.TaskAnswered: commands.OpenTask,
     events.MemoIntent: commands.RunStep,
     events.MemoSaved: commands.RunStep,
@@ -24,7 +23,6 @@ _FITS: dict[type[Any], type[Any] | tuple[type[Any], ...]] = {
 
 
 _HASHED = (events.StepCompleted, events.StepFailed, events.StepIntent)
-_NAMED = (events.AttemptFailed, events.OutcomeInDoubt)
 
 
 def fits(command: commands.Opened, event: events.AnyEvent) -> bool:
@@ -35,17 +33,23 @@ def fits(command: commands.Opened, event: events.AnyEvent) -> bool:
             and command.step.name == event.name  # type: ignore[union-attr]  # its type was looked at: quicker than isinstance
             and command.input_hash == event.input_hash  # type: ignore[union-attr]  # likewise
         )
-    if isinstance(event, _NAMED):
-        return isinstance(command, commands.RunStep) and command.step.name == event.name
-    if isinstance(event, events.ChildStarted):
-        if not isinstance(command, commands.StartChild) or command.run_id != event.run_id:
-            return False
-        return event.input_hash in ("", command.input_hash)
-    if isinstance(event, events.MessageSent):
-        if not isinstance(command, commands.SendMessage):
-            return False
-        return event.input_hash in ("", command.input_hash)
-    return isinstance(command, _FITS.get(type(event), ()))
+    match event:
+        case events.AttemptFailed(name=name, input_hash=given):
+            return isinstance(command, commands.RunStep) and command.name == name and given in ("", command.input_hash)
+        case events.OutcomeInDoubt(name=name):
+            return isinstance(command, commands.RunStep) and command.name == name
+        case events.TimerFired(fire_at=fire_at):
+            return isinstance(command, commands.StartTimer) and fire_at in (0, command.fire_at)
+        case events.TaskOpened(input_hash=given):
+            return isinstance(command, commands.OpenTask) and given in ("", command.input_hash)
+        case events.ChildStarted(run_id=run_id, workflow=name, input_hash=given):
+            if not isinstance(command, commands.StartChild):
+                return False
+            return (command.run_id, command.name) == (run_id, name) and given in ("", command.input_hash)
+        case events.MessageSent(to=to, input_hash=given):
+            return isinstance(command, commands.SendMessage) and command.to == to and given in ("", command.input_hash)
+        case _:
+            return isinstance(command, _FITS.get(type(event), ()))
 
 
 def describe(what: commands.Opened | events.AnyEvent) -> str:
@@ -55,17 +59,23 @@ def describe(what: commands.Opened | events.AnyEvent) -> str:
             return f"step {name} (input {given})"
         case events.StepFailed(name=name, input_hash=given) | events.StepIntent(name=name, input_hash=given):
             return f"step {name} (input {given})"
-        case events.AttemptFailed(name=name) | events.OutcomeInDoubt(name=name):
+        case events.AttemptFailed(name=name, input_hash=given):
+            return f"step {name}" + (f" (input {given})" if given else "")
+        case events.OutcomeInDoubt(name=name):
             return f"step {name}"
-        case commands.StartTimer() | events.TimerFired():
-            return "a timer"
+        case commands.StartTimer(fire_at=fire_at) | events.TimerFired(fire_at=fire_at):
+            return "a timer" + (
+                f" (due {datetime.fromtimestamp(fire_at / 1_000_000, UTC).isoformat()})" if fire_at else ""
+            )
         case commands.AwaitMessage(name=name) | events.MessageReceived(name=name):
             return f"message {name!r}"
         case commands.SendMessage(to=to, input_hash=given) | events.MessageSent(to=to, input_hash=given):
             return f"a message to {to}" + (f" (value {given})" if given else "")
-        case commands.OpenTask(task=task):
-            return f"a person's answer to {task.title!r}"
-        case events.TaskAnswered() | events.TaskOpened():
+        case commands.OpenTask(task=task, input_hash=given):
+            return f"a person's answer to {task.title!r} (question {given})"
+        case events.TaskOpened(input_hash=given):
+            return "a person's answer" + (f" (question {given})" if given else "")
+        case events.TaskAnswered():
             return "a person's answer"
         case commands.StartChild(name=name, input_hash=given) | events.ChildStarted(workflow=name, input_hash=given):
             return f"child run {name}" + (f" (input {given})" if given else "")

@@ -93,7 +93,10 @@ class StepFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="step
 
 
 class TimerFired(Event, frozen=True, kw_only=True, omit_defaults=True, tag="timer_fired"):
+    """``fire_at`` is when it was due (0 in journals of older code): replay holds the code's timer against it."""
+
     path: str
+    fire_at: int = 0
 
 
 class MessageReceived(Event, frozen=True, kw_only=True, omit_defaults=True, tag="message_received"):
@@ -159,6 +162,7 @@ class AttemptFailed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="a
     attempt: int
     failure: Failure
     retry_at: int
+    input_hash: str = ""
 
 
 class StepCancelled(Event, frozen=True, kw_only=True, omit_defaults=True, tag="step_cancelled"):
@@ -208,8 +212,11 @@ class MemosDiscarded(Event, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class TaskOpened(Event, frozen=True, kw_only=True, omit_defaults=True, tag="task_opened"):
+    """``input_hash`` is of what an answer is about: the kind, the options and the value, and not the wording."""
+
     path: str
     task: bytes
+    input_hash: str = ""
 
 
 class ChildStarted(Event, frozen=True, kw_only=True, omit_defaults=True, tag="child_started"):

@@ -21,7 +21,7 @@ def leave_origin(machine: Machine, event: events.Forked, made: list[commands.Com
     """Give ``machine`` its own run id, and what is open its own children and due times.
 
     Open timers are put off by the time between the last copied outcome and the fork, which the fork has not lived
-    through. Children that have not ended are the origin's; the fork starts its own.
+    through. Children that have not ended are the origin's; the fork has its own, and its messages go to these.
 
     Returns:
         The commands ``made`` so far, as they are now.
@@ -30,6 +30,7 @@ def leave_origin(machine: Machine, event: events.Forked, made: list[commands.Com
     machine.run_id = event.run_id
     machine.seed.become(event.run_id, machine.generation)
     changed: dict[int, commands.Command] = {}
+    renamed: dict[str, str] = {}
     for future in machine.open.values():
         match future.command:
             case commands.StartTimer(fire_at=fire_at) as old:
@@ -37,8 +38,15 @@ def leave_origin(machine: Machine, event: events.Forked, made: list[commands.Com
             case commands.StartChild(path=path, run_id=run_id) as old:
                 new = msgspec.structs.replace(old, run_id=child_run_id(event.run_id, machine.generation, path))
                 machine.children.rename(run_id, new.run_id)
+                renamed[run_id] = new.run_id
             case _:
                 continue
         changed[id(old)] = new
         future.command = new
+    for future in machine.open.values():
+        match future.command:
+            case commands.SendMessage(to=to) as sent if to in renamed:
+                future.command = changed[id(sent)] = msgspec.structs.replace(sent, to=renamed[to])
+            case _:
+                pass
     return [changed.get(id(each), each) for each in made]

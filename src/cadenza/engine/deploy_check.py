@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from cadenza.durable import commands, events
+from cadenza.durable import codec, commands, events
 from cadenza.durable.define import find_workflow
+from cadenza.durable.human import HumanTask
 from cadenza.durable.machine import Machine
 from cadenza.engine.clock import SystemClock
 from cadenza.engine.mending import how_to_mend
@@ -98,7 +99,7 @@ def _check(store: Store, row: RunRow, watchdog: Watchdog) -> Verdict:
         if isinstance(ending, commands.Failed):
             problem = f"the workflow comes to {ending.failure}"
             return _of(row, "fails", where=_raised_at(ending), problem=problem, mend="mend the workflow's code")
-        return _of(row, "goes_on", note=_otherwise(machine, journal[-1], ending))
+        return _of(row, "goes_on", note=_otherwise(machine, journal, ending))
     except Exception as error:
         return _blocked_by(row, machine, journal, error)
     finally:
@@ -139,8 +140,9 @@ def _raised_at(ending: commands.Failed) -> str:
     return f"{file}:{rest.removeprefix(', line ').partition(',')[0]}"
 
 
-def _otherwise(machine: Machine, last: events.AnyEvent, ending: commands.Ending | None) -> str:
+def _otherwise(machine: Machine, journal: list[events.AnyEvent], ending: commands.Ending | None) -> str:
     """What a run that fits would do otherwise than it does now."""
+    last = journal[-1]
     if not isinstance(last, events.Parked):
         return ""
     if ending is not None:
@@ -156,4 +158,18 @@ def _otherwise(machine: Machine, last: events.AnyEvent, ending: commands.Ending 
     if not notes and last.wake_at and due and min(due) != last.wake_at:
         hours = (min(due) - last.wake_at) / 3_600_000_000
         notes.append(f"its timer would fire {abs(hours):.2f} hours {'later' if hours > 0 else 'earlier'}")
+    notes += _reworded(machine, journal)
     return "; ".join(notes)
+
+
+def _reworded(machine: Machine, journal: list[events.AnyEvent]) -> list[str]:
+    """Open questions that the code words otherwise now."""
+    asked = {each.path: each.task for each in journal if isinstance(each, events.TaskOpened)}
+    found: list[str] = []
+    for path, future in machine.open.items():
+        command = future.command
+        if isinstance(command, commands.OpenTask) and path in asked:
+            now = codec.encode(command.task, HumanTask, "the task")
+            if now != asked[path] and codec.decode(asked[path], Any, "the task") != codec.decode(now, Any, "the task"):
+                found.append(f"the question at {path} is worded otherwise now; it stays as it was asked")
+    return found[:3]

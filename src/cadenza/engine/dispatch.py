@@ -103,7 +103,7 @@ class Dispatcher:
         if runner.closed or runner.closing:
             return
         fire_at, _ = self._timers.pop(path)
-        runner.outcome(events.TimerFired(at=runner.now(fire_at), path=path), behind=True)
+        runner.outcome(events.TimerFired(at=runner.now(fire_at), path=path, fire_at=fire_at), behind=True)
         runner.settle_soon()
 
     def _open_task(self, command: commands.OpenTask) -> None:
@@ -112,7 +112,8 @@ class Dispatcher:
             return
         now, raw = runner.now(), codec.encode(command.task, HumanTask, "the task")
         row = OpenTaskRow(runner.row.run_id, command.path, raw, now, runner.machine.generation)
-        runner.journal.record(events.TaskOpened(at=now, path=command.path, task=raw), task_opened=row)
+        event = events.TaskOpened(at=now, path=command.path, task=raw, input_hash=command.input_hash)
+        runner.journal.record(event, task_opened=row)
         runner.tell(command.path, "ask", command.task.title, "asked")
 
     def _start_child(self, command: commands.StartChild) -> None:

@@ -257,6 +257,7 @@ class Execution:
                 attempt=self.attempt,
                 failure=failure,
                 retry_at=retry_at,
+                input_hash=self.command.input_hash,
             )
         )
         self.runner.tell(self.path, "step", self.step.label, "retrying", str(failure))

@@ -89,10 +89,25 @@ def _other_call(command: commands.Opened, name: str, path: str) -> str:
             f"the call at {path} is of {command.name} now, and was of {name}: "
             f'if ctx.patched("{label}-moved"): (the new function) else: (the old one)'
         )
+    if isinstance(command, commands.StartChild) and name and command.name != name:
+        return (
+            f"the child at {path} is of {command.name} now, and was of {name}: "
+            f'if ctx.patched("{label}-moved"): (the new workflow) else: (the old one)'
+        )
     if isinstance(command, commands.RunStep | commands.StartChild | commands.SendMessage):
         return (
             f"{label} is given something else than it was: "
             f'if ctx.patched("{label}-input"): (the new call) else: (the old one)'
+        )
+    if isinstance(command, commands.StartTimer):
+        return (
+            f"the timer at {path} is of another length than the one that has fired: "
+            f'if ctx.patched("{label}-length"): (the new length) else: (the old one)'
+        )
+    if isinstance(command, commands.OpenTask):
+        return (
+            f"an answer to {path} would be to another question: its kind, options or value changed: "
+            f'if ctx.patched("{label}-question"): (the new question) else: (the old one)'
         )
     return f'let {path} be what it was: if ctx.patched("{label}"): (the new call) else: (the old one)'
 
