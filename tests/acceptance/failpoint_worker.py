@@ -20,10 +20,10 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cadenza import Answer, Context, Engine, EngineOptions, HumanTask, UnknownName
 from cadenza.durable import codec
@@ -139,22 +139,29 @@ def state_of(engine: Engine) -> str:
     return "\n".join(lines)
 
 
-def child(task: Task) -> None:
-    """The forked process. Whatever is logged as an error goes to ``<store>.errors``."""
+def forked(errors: Path, prepare: Callable[[], None], work: Callable[[], Coroutine[Any, Any, None]]) -> NoReturn:
+    """A whole forked process: it never returns, and whatever is logged as an error goes to ``errors``."""
     signal.alarm(PATIENCE_S + 15)
-    handler = logging.FileHandler(task.store + ".errors", delay=True)
+    handler = logging.FileHandler(errors, delay=True)
     handler.setLevel(logging.ERROR)
     logging.getLogger().addHandler(handler)
-    os.environ["CADENZA_EFFECTS"] = str(task.port)
-    failpoint.arm(task.failpoint)
     code = 1
     try:
-        asyncio.run(work(task))
+        prepare()
+        asyncio.run(work())
         code = 0
     except BaseException:
         logging.exception("the worker failed")  # this process has no other logger
     finally:
         os._exit(code)
+
+
+def child(task: Task) -> NoReturn:
+    def prepare() -> None:
+        os.environ["CADENZA_EFFECTS"] = str(task.port)
+        failpoint.arm(task.failpoint)
+
+    forked(Path(task.store + ".errors"), prepare, lambda: work(task))
 
 
 # --- the parent -------------------------------------------------------------------------------------------------------

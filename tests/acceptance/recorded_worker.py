@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
-import signal
 import tempfile
 import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from cadenza import Answer, Engine, EngineOptions
 from cadenza.engine import failpoint
 from tests.acceptance import recorded_agents as project
-from tests.acceptance.failpoint_worker import LOOK_S, PATIENCE_S, serve
+from tests.acceptance.failpoint_worker import LOOK_S, PATIENCE_S, forked, serve
 from tests.acceptance.recorded_models import Providers, environment, recording
 
 RUN = "the conversation"
@@ -58,23 +57,13 @@ async def work(task: Task) -> None:
     (Path(task.folder) / "result.json").write_text(json.dumps(result))
 
 
-def child(task: Task) -> None:
-    """The forked process; it never returns. Whatever is logged as an error goes to ``errors`` in its folder."""
-    signal.alarm(PATIENCE_S + 15)
-    handler = logging.FileHandler(Path(task.folder) / "errors", delay=True)
-    handler.setLevel(logging.ERROR)
-    logging.getLogger().addHandler(handler)
-    os.environ.update(environment(task.port))
-    project.plan.notes, project.plan.alone = Path(task.folder) / "notes", task.alone
-    failpoint.arm(task.failpoint)
-    code = 1
-    try:
-        asyncio.run(work(task))
-        code = 0
-    except BaseException:
-        logging.exception("the worker failed")  # this process has no other logger
-    finally:
-        os._exit(code)
+def child(task: Task) -> NoReturn:
+    def prepare() -> None:
+        os.environ.update(environment(task.port))
+        project.plan.notes, project.plan.alone = Path(task.folder) / "notes", task.alone
+        failpoint.arm(task.failpoint)
+
+    forked(Path(task.folder) / "errors", prepare, lambda: work(task))
 
 
 def warm_up() -> None:

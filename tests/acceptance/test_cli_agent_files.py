@@ -1,12 +1,12 @@
 """Agents that are written down beside a workflow, through the command: run, worker, check and doctor find them."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.model_listing import listing_models
 
 from .commands import Project
 
@@ -73,24 +73,10 @@ def test_check_reads_the_agents_and_imports_nothing(cadenza: Project) -> None:
     assert "Did you mean 'look_up'?" in done.json[1]["message"]
 
 
-class Models(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = json.dumps({"data": [{"id": "llama3.2:latest"}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def ollama() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Models) as listening:
-        threading.Thread(target=listening.serve_forever).start()
-        yield f"http://127.0.0.1:{listening.server_port}"
-        listening.shutdown()
+    with listing_models() as url:
+        yield url
 
 
 def test_doctor_says_which_models_can_be_reached(cadenza: Project, ollama: str) -> None:

@@ -1,17 +1,15 @@
 """From a model's name to the model: every way to write a name, and one clear error for whatever is missing."""
 
-import json
 import socket
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from cadenza.agents.models import reachable, resolve, usable
 from cadenza.errors import ModelUnavailable, UnknownName, UsageError
+from tests.model_listing import listing_models
 
 KEYS = {
     "openai:gpt-5": "OPENAI_API_KEY",
@@ -165,31 +163,10 @@ def test_a_chain_without_any_that_can_be_asked_says_why_of_the_first() -> None:
 # --- whether a model can be reached -----------------------------------------------------------------------------------
 
 
-class Listing(BaseHTTPRequestHandler):
-    """A server of models: ``/v1/models`` for those who have the key."""
-
-    def do_GET(self) -> None:
-        if self.path != "/v1/models":
-            self.send_error(404)
-        elif self.headers.get("Authorization") not in (None, "Bearer good"):
-            self.send_error(401)
-        else:
-            body = json.dumps({"data": [{"id": "llama3.2:latest"}, {"id": "qwen3:8b"}]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Listing) as listening:
-        threading.Thread(target=listening.serve_forever).start()
-        yield f"http://127.0.0.1:{listening.server_port}"
-        listening.shutdown()
+    with listing_models() as url:
+        yield url
 
 
 def test_a_hosted_model_is_reachable_when_its_key_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
