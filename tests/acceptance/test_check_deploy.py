@@ -295,6 +295,97 @@ async def tries(ctx: Context, n: int) -> int:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "outcome", "says"),
+    [
+        ("", "", "goes_on", ""),
+        ('    return f"{held} for', '    1 // 0\n    return f"{held} for', "fails", "ZeroDivisionError"),
+        ('    return f"{held} for', "    open('x')\n    return f\"{held} for", "blocks", "workflow code called open"),
+        ('    return f"{held} for', "    ctx.patched('a b')\n    return f\"{held} for", "blocks", "no name of a patch"),
+    ],
+    ids=["fits", "raises", "does I/O", "is no name"],
+)
+def test_a_message_that_waits_in_the_inbox_is_taken_into_account(
+    old: str, new: str, outcome: str, says: str, tmp_path: Path
+) -> None:
+    """It arrived while no worker was there, and is the first thing that the new code gets to see."""
+
+    async def main() -> None:
+        run_id = await waiting_run(tmp_path / "shop.db", "waiting")
+        async with engine(tmp_path / "shop.db", worker=False) as sender:
+            await sender.signal(run_id, "paid", 5)
+        verdict = await verdict_on(tmp_path / "shop.db", Change(old, new))
+        assert (verdict.outcome, says in verdict.problem, verdict.note) == (outcome, True, ""), verdict
+        async with engine(tmp_path / "shop.db") as running:
+            handle = await running.resume(run_id)
+            if outcome == "goes_on":
+                assert await handle.result() == "held tea for 5"
+            else:
+                with pytest.raises(RunBlocked if outcome == "blocks" else RunFailed) as caught:
+                    await handle.result()
+                assert says in str(caught.value)
+
+    asyncio.run(main())
+
+
+def test_an_answer_and_a_cancellation_in_the_inbox_are_taken_into_account(tmp_path: Path) -> None:
+    async def main() -> None:
+        run_id = await waiting_run(tmp_path / "shop.db")
+        after = Change(ASK, f"{ASK}    if answer.approved:\n        1 // 0\n")
+        assert (await verdict_on(tmp_path / "shop.db", after)).outcome == "goes_on"
+        async with engine(tmp_path / "shop.db", worker=False) as answering:
+            await answering.answer(run_id, "@ask#1", Answer(approved=True, by="Ada"))
+        assert (await verdict_on(tmp_path / "shop.db", after)).outcome == "fails"
+        assert (await verdict_on(tmp_path / "shop.db", Change("", ""))).outcome == "goes_on"
+        async with engine(tmp_path / "shop.db", worker=False) as cancelling:
+            await cancelling.cancel(run_id, "enough")
+        assert (await verdict_on(tmp_path / "shop.db", Change("", ""))).outcome == "goes_on"
+
+    asyncio.run(main())
+
+
+def test_a_run_that_would_begin_to_undo_fails(tmp_path: Path) -> None:
+    saga = BEFORE.replace("@step\nasync def reserve", '@step(effect="compensatable", undo=print)\nasync def reserve')
+
+    async def main() -> None:
+        program = deploy(saga)
+        async with engine(tmp_path / "shop.db") as running:
+            handle = await running.start(program.order, "tea")
+            while not (handle.row.status == "waiting" and waits_for(running.journal(handle.run_id)[-1])):
+                await asyncio.sleep(0.005)
+        deploy(saga.replace(ASK, "    1 // 0\n" + ASK))
+        async with engine(tmp_path / "shop.db", worker=False) as looking:
+            (verdict,) = check_runs(looking.store, open_runs(looking.store))
+        assert verdict.outcome == "blocks"  # the question is open, and the code does not come to it
+        deploy(saga.replace(ASK, ASK + "    1 // 0\n"))
+        async with engine(tmp_path / "shop.db", worker=False) as looking:
+            await looking.answer(handle.run_id, "@ask#1", Answer(approved=True, by="Ada"))
+            (verdict,) = check_runs(looking.store, open_runs(looking.store))
+        assert (verdict.outcome, "undo reserve#1" in verdict.problem) == ("fails", True), verdict
+
+    asyncio.run(main())
+
+
+def test_a_timer_that_is_due_is_taken_into_account(tmp_path: Path) -> None:
+    timed = BEFORE + "\n@workflow\nasync def soon(ctx: Context) -> int:\n    await asyncio.sleep(0.3)\n    return 1\n"
+
+    async def main() -> None:
+        program = deploy(timed)
+        async with engine(tmp_path / "shop.db") as running:
+            handle = await running.start(program.soon)
+            while handle.row.status != "waiting":
+                await asyncio.sleep(0.005)
+        deploy(timed.replace("return 1", "return 1 // 0"))
+        async with engine(tmp_path / "shop.db", worker=False) as looking:
+            (row,) = open_runs(looking.store)
+            while looking.clock.now() < row.wake_at:
+                await asyncio.sleep(0.05)
+            (verdict,) = check_runs(looking.store, open_runs(looking.store))
+        assert verdict.outcome == "fails"
+
+    asyncio.run(main())
+
+
 def test_another_length_of_a_timer_is_a_note(tmp_path: Path) -> None:
     timed = (
         BEFORE

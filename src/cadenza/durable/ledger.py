@@ -6,6 +6,7 @@ wait, find out, or ask a person (design.md section 4).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cadenza.durable import events
@@ -36,6 +37,14 @@ class Ledger:
         self.cancels: set[str] = set()
         self.attributes: set[str] = set()
         self.updates: set[tuple[type[events.AnyEvent], str]] = set()
+
+    @classmethod
+    def of(cls, journal: Iterable[events.AnyEvent]) -> Ledger:
+        """What is known after these events."""
+        ledger = cls()
+        for event in journal:
+            ledger.note(event)
+        return ledger
 
     def at(self, path: str) -> Entry | None:
         return self.entries.get(path)

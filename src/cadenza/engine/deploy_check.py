@@ -5,6 +5,8 @@ A verdict is what the engine would do when the run is next taken up:
     goes_on     the journal fits the code
     blocks      the engine would refuse to go on (Nondeterminism and its like), and the run would wait for other code
     fails       the code comes to an error at once, which would fail the run and undo what it has done
+
+The replay goes on with what the engine would begin with: letters that nobody has read yet, and timers that are due.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import msgspec
 from cadenza.durable import codec, commands, events
 from cadenza.durable.define import find_workflow
 from cadenza.durable.human import HumanTask
+from cadenza.durable.ledger import Ledger
 from cadenza.durable.machine import Machine
+from cadenza.durable.path import UNDO
 from cadenza.engine.clock import SystemClock
 from cadenza.engine.mending import how_to_mend
 from cadenza.engine.options import EngineOptions
-from cadenza.engine.store import Filter, RunRow, Store
+from cadenza.engine.store import Filter, Letter, RunRow, Store
 from cadenza.engine.watchdog import Watchdog, looked_after
 from cadenza.errors import CadenzaError, Nondeterminism, UnknownName
 
@@ -87,23 +91,76 @@ def _check(store: Store, row: RunRow, watchdog: Watchdog) -> Verdict:
     except UnknownName as error:
         return _blocks(row, str(error), mend=f"put the workflow back under its name, {row.workflow}")
     try:
-        journal = store.events(row.no, row.first_seq)
+        journal, letters = store.events(row.no, row.first_seq), store.letters(row.no)
     except CadenzaError as error:
         return _blocks(row, str(error))
     machine = Machine(workflow)
     try:
         watchdog.guard(machine, lambda: machine.replay(journal))
-        ending = next((each.ending for each in machine.take_commands() if isinstance(each, commands.Finish)), None)
+        said = machine.take_commands()
+        note = _otherwise(machine, journal, _ending(said))
+        if _ending(said) is None:
+            watchdog.guard(machine, lambda: _arrive(machine, letters, Ledger.of(journal), journal))
+            said += machine.take_commands()
+        ending = _ending(said)
         if isinstance(ending, commands.Blocked):
             return _blocked_by(row, machine, journal, ending.error)
         if isinstance(ending, commands.Failed):
             problem = f"the workflow comes to {ending.failure}"
             return _of(row, "fails", where=_raised_at(ending), problem=problem, mend="mend the workflow's code")
-        return _of(row, "goes_on", note=_otherwise(machine, journal, ending))
+        if machine.undoing and machine.cancel_reason is None and not _undoes(journal):
+            undone = ", ".join(each.removesuffix(UNDO) for each in machine.waiting_for() if each.endswith(UNDO))
+            problem = f"the workflow comes to an error, and would undo {undone}"
+            return _of(row, "fails", problem=problem, mend="mend the workflow's code")
+        return _of(row, "goes_on", note=note)
     except Exception as error:
         return _blocked_by(row, machine, journal, error)
     finally:
         machine.evict()
+
+
+def _ending(said: list[commands.Command]) -> commands.Ending | None:
+    return next((each.ending for each in said if isinstance(each, commands.Finish)), None)
+
+
+def _undoes(journal: list[events.AnyEvent]) -> bool:
+    """Whether the run had begun to undo what it did."""
+    return any(isinstance(each, events.StepIntent) and each.path.endswith(UNDO) for each in journal)
+
+
+def _arrive(machine: Machine, letters: list[Letter], ledger: Ledger, journal: list[events.AnyEvent]) -> None:
+    """Deliver what waits in the inbox, and the timers that are due: what the engine would begin with.
+
+    What comes of it is added to ``journal``.
+    """
+    now = max(SystemClock().now(), journal[-1].at)
+    due = [path for path, each in machine.open.items() if _due(each.command, now)]
+    answered: set[str] = set()
+    for letter in letters:
+        event = letter.event
+        if machine.finished or letter.generation not in (-1, machine.generation):
+            continue
+        if isinstance(event, events.TaskAnswered):
+            asked = machine.open.get(event.path)
+            entry = ledger.at(event.path)
+            if (entry is not None and entry.doubt) or asked is None or event.path in answered:
+                continue  # an answer to a doubt lets the step go on, which is not tried here
+            if not isinstance(asked.command, commands.OpenTask):
+                continue
+            answered.add(event.path)
+        elif isinstance(event, events.CancelRequested) and machine.cancel_reason is not None:
+            continue
+        journal.append(events.stamped(event, now))
+        machine.apply(journal[-1])
+    for path in due:
+        future = machine.open.get(path)
+        if future is not None and isinstance(future.command, commands.StartTimer) and not machine.finished:
+            journal.append(events.TimerFired(at=now, path=path, fire_at=future.command.fire_at))
+            machine.apply(journal[-1])
+
+
+def _due(command: commands.Opened, now: int) -> bool:
+    return isinstance(command, commands.StartTimer) and command.fire_at <= now
 
 
 def _of(row: RunRow, outcome: Literal["goes_on", "blocks", "fails"], **fields: str) -> Verdict:
