@@ -63,6 +63,7 @@ class Engine:
         self.clock = clock or SystemClock()
         self.chance = chance or random.SystemRandom()
         self.service = self.service_type(store, self.options, self.clock, self.chance)
+        self.catalogue = self.service.catalogue
 
     @property
     def worker(self) -> Worker | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cadenza.engine.catalogue import Catalogue
 from cadenza.engine.clock import Clock
 from cadenza.engine.live import Feed, Live
 from cadenza.engine.options import EngineOptions
@@ -45,6 +46,7 @@ class Environment:
     loop: asyncio.AbstractEventLoop
     chance: random.Random
     owner: str
+    catalogue: Catalogue
     nudge: Callable[[], None] = field(default=lambda: None)
     roomy: Callable[[], bool] = field(default=lambda: True)
     gone: Callable[[str], bool] = field(default=lambda _: True)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from cadenza.durable.define import WorkflowFunction
 from cadenza.durable.events import RunStarted
 from cadenza.durable.versioning import ENGINE_FLAGS
+from cadenza.engine.catalogue import Catalogue
 from cadenza.engine.clock import Clock
 from cadenza.engine.dispatch import new_run
 from cadenza.engine.environment import Environment
@@ -38,6 +39,7 @@ class Service:
 
     def __init__(self, store: Store, options: EngineOptions, clock: Clock, chance: random.Random) -> None:
         self.store, self.options, self.clock, self.chance = store, options, clock, chance
+        self.catalogue = Catalogue(getattr(store, "path", None))
         self.feed = Feed()
         self.owner = new_owner(chance)
         self.worker: Worker | None = None
@@ -99,6 +101,7 @@ class Service:
             loop=loop,
             chance=self.chance,
             owner=self.owner,
+            catalogue=self.catalogue,
             nudge=self.nudge,
         )
 
@@ -121,6 +124,7 @@ class Service:
         if self.pulse is not None:
             self.pulse.cancel()
         self.waiting.close()
+        self.catalogue.close()
         self.store.close()
         self.threads.close(self._release_lock)
         self._loop = None

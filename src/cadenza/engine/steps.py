@@ -14,6 +14,7 @@ from cadenza.durable import codec, commands, events
 from cadenza.durable.ledger import Ledger
 from cadenza.durable.machine import Machine
 from cadenza.durable.scope import current_scope
+from cadenza.engine.catalogue import Catalogue, current_catalogue
 from cadenza.engine.failpoint import failpoint
 from cadenza.errors import CadenzaError, Nondeterminism, OutcomeUnknown
 
@@ -31,9 +32,18 @@ class Journal(Protocol):
     async def commit(self, event: events.AnyEvent) -> None: ...
 
 
+class Surroundings(Protocol):
+    """What a running step needs of its engine."""
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+
+
 class Run(Protocol):
     """What a running step needs of its run."""
 
+    @property
+    def env(self) -> Surroundings: ...
     @property
     def journal(self) -> Journal: ...
     @property
@@ -52,6 +62,11 @@ class StepScope:
         self.on_heartbeat: Callable[[], None] | None = None
         self.flights: list[asyncio.Task[Any] | None] = []
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Of the engine."""
+        return self._run.env.catalogue
 
     def heartbeat(self, detail: Any) -> None:
         self._loop.call_soon_threadsafe(self._beat, detail)
@@ -217,6 +232,7 @@ class Attempt:
         """Raises what the function raises; StepTimeout; InputInvalid, NotSerialisable, PayloadTooLarge for its
         result."""
         current_scope.set(self._scope)  # in the task's own variables: there is nothing to reset
+        current_catalogue.set(self._scope.catalogue)
         step = self._command.step
         settings = step.settings
         try:
