@@ -18,7 +18,7 @@ from cadenza.engine.handle import RunHandle
 from cadenza.engine.redoing import done_again
 from cadenza.engine.run_id import new_run_id
 from cadenza.engine.splice import Cut, Splice, Spliced
-from cadenza.engine.store import Create, NewRun, RunRow, perform
+from cadenza.engine.store import Create, NewRun, Replaced, RunRow, perform
 from cadenza.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -102,15 +102,20 @@ def refuse_done_again(again: list[str]) -> None:
 
 
 async def create(
-    engine: Engine, row: RunRow, spliced: Spliced, business_id: str = "", children: Sequence[NewRun] = ()
+    engine: Engine,
+    row: RunRow,
+    spliced: Spliced,
+    business_id: str = "",
+    children: Sequence[NewRun] = (),
+    instead_of: Sequence[Replaced] = (),
 ) -> RunHandle[Any]:
     """Write the new run with its whole journal, in one operation; ``business_id`` is taken from whoever has it.
 
     Raises:
-        UsageError: there is a run of its run id.
+        UsageError: there is a run of its run id. Fenced: one of ``instead_of`` has gone on meanwhile.
     """
     new = as_new(row, spliced, business_id=business_id, on_conflict="replace")
-    made, is_new = await perform(engine.store, Create(new, tuple(children)))
+    made, is_new = await perform(engine.store, Create(new, tuple(children), tuple(instead_of)))
     if not is_new:
         raise UsageError(f"run {row.run_id} was retried already: run {made.run_id} is {made.shown_status}")
     return await engine.resume(made.run_id)

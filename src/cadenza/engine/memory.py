@@ -69,6 +69,12 @@ class MemoryStore(Tables):
 
     def _create(self, operation: store.Create) -> tuple[RunRow, bool]:
         new = operation.run
+        for old in operation.instead_of:
+            journal = self._journals.get(old.no, [])
+            if (len(journal), len(self._inboxes.get(old.no, []))) != (old.head, old.unread):
+                raise Fenced(old.run_id, 0, f"it has gone on since event {old.head}")
+        for old in operation.instead_of:
+            self._terminate(store.Terminate(old.run_id, old.reason, new.created_at))
         existing = self._numbers.get(new.started.run_id)
         if existing is None and new.business_id:
             existing = self._business.get(new.business_id)

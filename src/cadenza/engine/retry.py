@@ -7,6 +7,7 @@ the redrive of Step Functions, what succeeded is not done again, also not in bra
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,14 +24,16 @@ from cadenza.engine.handle import RunHandle
 from cadenza.engine.redoing import done_again
 from cadenza.engine.run_id import new_run_id
 from cadenza.engine.splice import Cut, Splice, Spliced
-from cadenza.engine.store import Filter, RunRow
-from cadenza.errors import UsageError
+from cadenza.engine.store import Filter, Replaced, RunRow
+from cadenza.errors import Fenced, UsageError
 
 if TYPE_CHECKING:
     from cadenza.engine.engine import Engine
 
 NAMING_A_PATH = ("cadenza.errors:StepError", "cadenza.errors:ChildError")
 """Failures whose first argument is the path at which they arose."""
+ATTEMPTS_MAX = 50
+AGAIN_S = 0.02
 FAILING = (events.StepFailed, events.ChildEnded, events.MessageSent)
 
 
@@ -119,27 +122,40 @@ async def reset(
     """Let a run go on from an earlier place, as a new run that takes over the business id.
 
     If the run has not ended, it is ended without its code, since what it did before ``to`` is to stay done; so are its
-    child runs. Messages that it got since are received again.
+    child runs. That is one transaction with the new run: after a crash there is the old run or the new one. Messages
+    that it got since are received again.
 
     Args:
         to: see ``at`` of ``fork``, as ``outputs`` and ``redo_irreversible``.
 
     Raises:
-        As ``fork``; and UsageError for a child run.
+        As ``fork``; and UsageError for a child run, or one that never stands still.
     """
-    row = engine.find(run_id)
-    _refuse_child(row, "reset")
-    journal = engine.store.events(row.no, row.first_seq)
-    given = dict(outputs or {})
-    cut = cut_at(engine, row, journal, to, "reset")
-    spliced = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
-    if not row.ended:
-        for each in _family(engine, row):
-            await engine.cancel(each.run_id, f"reset to {to}", force=True)
-        journal = engine.store.events(row.no, row.first_seq)  # it may have gone on until a moment ago
+    for _ in range(ATTEMPTS_MAX):
+        row = engine.find(run_id)
+        _refuse_child(row, "reset")
+        old = [] if row.ended else [_as_it_is(engine, each, f"reset to {to}") for each in _family(engine, row)]
+        journal = engine.store.events(row.no, row.first_seq)
         cut = cut_at(engine, row, journal, to, "reset")
-        spliced = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
-    return await create(engine, row, spliced, row.business_id)
+        spliced = splice(engine, row, journal, cut, dict(outputs or {}), redo_irreversible=redo_irreversible)
+        try:
+            handle = await create(engine, row, spliced, row.business_id, instead_of=old)
+        except Fenced:
+            await asyncio.sleep(AGAIN_S)
+            continue
+        for each in old:
+            if engine.worker is not None and (runner := engine.worker.runners.get(each.no)) is not None:
+                runner.lose(runner.row.epoch + 1)
+        return handle
+    raise UsageError(
+        f"run {run_id} goes on faster than it can be reset. Nothing was changed. Cancel it (cadenza cancel {run_id} "
+        "--force), then reset it"
+    )
+
+
+def _as_it_is(engine: Engine, row: RunRow, reason: str) -> Replaced:
+    """A run that is to be ended as it is now, and not if it has gone on or got a letter."""
+    return Replaced(row.no, row.run_id, len(engine.store.events(row.no)), len(engine.store.letters(row.no)), reason)
 
 
 def _refuse_child(row: RunRow, what: str) -> None:

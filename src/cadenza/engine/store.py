@@ -121,12 +121,24 @@ class NewRun(msgspec.Struct, frozen=True):
         return self.history[-1].at if self.history else self.started.at
 
 
+class Replaced(msgspec.Struct, frozen=True):
+    """A run that makes room for a new one, if its journal still ends at ``head`` and as many letters are unread."""
+
+    no: int
+    run_id: str
+    head: int
+    unread: int
+    reason: str
+
+
 class Create(Operation[tuple[RunRow, bool]], frozen=True):
-    """Start a run, with ``children`` that it will find there. Results in (run, whether it is new). Raises
-    DuplicateRun."""
+    """Start a run, with ``children`` that it will find there, after ``instead_of`` were ended without their code, in
+    this order. Results in (run, whether it is new). Raises DuplicateRun; Fenced if one of ``instead_of`` has gone on.
+    """
 
     run: NewRun
     children: tuple[NewRun, ...] = ()
+    instead_of: tuple[Replaced, ...] = ()
 
 
 class Posting(msgspec.Struct, frozen=True):

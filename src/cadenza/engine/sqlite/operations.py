@@ -67,6 +67,12 @@ class Operations:
 
     def _create(self, operation: store.Create) -> tuple[RunRow, bool]:
         new = operation.run
+        for old in operation.instead_of:
+            head = (self._first("head", old.no)[0] or 0) & SEQ_MASK
+            if (head, self._first("count_unread", old.no)[0]) != (old.head, old.unread):
+                raise Fenced(old.run_id, 0, f"it has gone on since event {old.head}")
+        for old in operation.instead_of:
+            self._terminate(store.Terminate(old.run_id, old.reason, new.created_at))
         row = self._find(new.started.run_id) or self._business(new.business_id)
         if row is not None:
             if new.on_conflict == "join" or row.run_id == new.started.run_id:
