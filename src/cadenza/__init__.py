@@ -11,7 +11,6 @@ from cadenza.agents.function import FunctionAgent, agent
 from cadenza.agents.http import HttpAgent
 from cadenza.agents.human import HumanAgent
 from cadenza.agents.llm import Agent
-from cadenza.agents.peer import PeerError, PeerFailed, PeerRefused, PeerUnavailable
 from cadenza.agents.process import ProcessAgent
 from cadenza.agents.tools import tool
 from cadenza.agents.workflow_agent import as_agent
@@ -20,24 +19,37 @@ from cadenza.durable.define import Retry, step, workflow
 from cadenza.durable.failed_run import FailedRun
 from cadenza.durable.human import Answer, HumanTask
 from cadenza.durable.scope import Done, InDoubt, NotDone
+from cadenza.engine.bulk import on_all
 from cadenza.engine.engine import Engine
 from cadenza.engine.facade import run
+from cadenza.engine.filter import Condition, Filter
 from cadenza.engine.handle import RunHandle
 from cadenza.engine.live import Live
-from cadenza.engine.options import EngineOptions
+from cadenza.engine.options import Alerts, EngineOptions, Retention
 from cadenza.errors import (
+    AgentError,
     CadenzaError,
     ChildError,
     CompensationError,
     DuplicateRun,
+    InboxFull,
     InputInvalid,
+    ModelUnavailable,
     OutcomeUnknown,
+    PeerError,
+    PeerFailed,
+    PeerRefused,
+    PeerUnavailable,
     RunBlocked,
     RunCancelled,
     RunFailed,
     StepError,
+    StepTimeout,
     StoreError,
     UnknownName,
+    UpdateFailed,
+    UpdateRefused,
+    UsageError,
 )
 from cadenza.patterns.concurrent import concurrent
 from cadenza.patterns.map_reduce import map_reduce
@@ -47,6 +59,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
+    "AgentError",
+    "Alerts",
     "Answer",
     "AnyAgent",
     "ApiKey",
@@ -57,6 +71,7 @@ __all__ = [
     "ChildError",
     "ChildHandle",
     "CompensationError",
+    "Condition",
     "Context",
     "Conversation",
     "Done",
@@ -64,13 +79,16 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "FailedRun",
+    "Filter",
     "FunctionAgent",
     "HttpAgent",
     "HumanAgent",
     "HumanTask",
     "InDoubt",
+    "InboxFull",
     "InputInvalid",
     "Live",
+    "ModelUnavailable",
     "NotDone",
     "OutcomeUnknown",
     "PeerError",
@@ -78,6 +96,7 @@ __all__ = [
     "PeerRefused",
     "PeerUnavailable",
     "ProcessAgent",
+    "Retention",
     "Retry",
     "RunBlocked",
     "RunCancelled",
@@ -85,12 +104,17 @@ __all__ = [
     "RunHandle",
     "Skill",
     "StepError",
+    "StepTimeout",
     "StoreError",
     "UnknownName",
+    "UpdateFailed",
+    "UpdateRefused",
+    "UsageError",
     "agent",
     "as_agent",
     "concurrent",
     "map_reduce",
+    "on_all",
     "run",
     "sequential",
     "step",

@@ -25,7 +25,8 @@ import pytest
 
 from cadenza import Context, Done, Engine, NotDone, RunBlocked, step, workflow
 from cadenza.engine.sqlite import database
-from cadenza.errors import DISK_FULL, MAKE_ROOM, CadenzaError, StoreCorrupt, StoreUnavailable, StoreVersion
+from cadenza.errors import CadenzaError, StoreCorrupt, StoreUnavailable, StoreVersion
+from cadenza.errors.store import DISK_FULL, MAKE_ROOM
 from tests.conformance.disk import watched_disk
 
 ROOT = Path(__file__).parents[2]

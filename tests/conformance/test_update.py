@@ -10,8 +10,7 @@ import pytest
 
 from cadenza import Context, Engine, EngineOptions, RunHandle, step, workflow
 from cadenza.durable import events
-from cadenza.engine.update import UpdateFailed, UpdateRefused
-from cadenza.errors import UsageError
+from cadenza.errors import UpdateFailed, UpdateRefused, UsageError
 
 CALLS: list[str] = []
 

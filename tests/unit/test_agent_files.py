@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cadenza import Context, Engine, workflow
 from cadenza.agents import agent as registry
-from cadenza.agents.files import AgentFile, AgentFileInvalid, load_agents
+from cadenza.agents.files import AgentFile, load_agents
+from cadenza.errors import AgentFileInvalid
 
 WHOLE = """
 name: writer

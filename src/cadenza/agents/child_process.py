@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from cadenza.agents.credential import redacted
-from cadenza.agents.peer import PeerError, PeerFailed, PeerRefused, PeerUnavailable
+from cadenza.errors import PeerError, PeerFailed, PeerRefused, PeerUnavailable
 
 STDERR_BYTES_MAX, STDERR_LINES = 64_000, 10
 SHOWN_MAX = 200

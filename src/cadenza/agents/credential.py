@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from cadenza.agents.peer import PeerRefused
-from cadenza.errors import DefinitionError
+from cadenza.errors import DefinitionError, PeerRefused
 
 SECRET_LENGTH_MIN = 4
 """Shorter values are not looked for in what comes back: they are in every text."""

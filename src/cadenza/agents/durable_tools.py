@@ -19,11 +19,10 @@ from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 from pydantic_core import to_json
 
 from cadenza.agents.durable_model import TurnState
-from cadenza.agents.failure import AgentError, AgentRefused
 from cadenza.agents.tools import RESULT_BYTES_MAX, Tool
 from cadenza.durable import codec
 from cadenza.durable.scope import Scope, current_scope
-from cadenza.errors import CadenzaError, NotSerialisable, OutcomeUnknown, PayloadTooLarge
+from cadenza.errors import AgentError, AgentRefused, CadenzaError, NotSerialisable, OutcomeUnknown, PayloadTooLarge
 
 
 class CallScope:

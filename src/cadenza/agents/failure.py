@@ -4,23 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cadenza.errors import CadenzaError, ModelUnavailable, UnknownName
-
-
-class AgentError(CadenzaError):
-    """An agent's turn failed. ``part`` is what of it: the model, a tool, the output. It may help to try again."""
-
-    def __init__(self, agent: str, part: str, problem: str, hint: str = "") -> None:
-        self.agent, self.part, self.problem, self.hint = agent, part, problem, hint
-        super().__init__(agent, part, problem, hint)
-
-    def __str__(self) -> str:
-        return f"agent {self.agent!r}, {self.part}: {self.problem.rstrip('.')}. {self.hint}".rstrip()
-
-
-class AgentRefused(AgentError):
-    """An agent's turn failed for a reason that does not pass: to try again would only cost."""
-
+from cadenza.errors import AgentError, AgentRefused, CadenzaError, ModelUnavailable, UnknownName
 
 CHECK_MODELS = "cadenza doctor says which models can be reached."
 

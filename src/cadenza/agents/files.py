@@ -30,7 +30,7 @@ from cadenza.agents.card import Skill
 from cadenza.agents.json_schema import type_of
 from cadenza.agents.models import parse
 from cadenza.durable.path import is_label
-from cadenza.errors import DefinitionError, UsageError
+from cadenza.errors import AgentFileInvalid, DefinitionError, UsageError
 
 if TYPE_CHECKING:
     from cadenza.agents.llm import Agent
@@ -38,17 +38,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".yaml", ".yml")
 REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
 GIVEN_MAX = 60
-
-
-class AgentFileInvalid(UsageError):
-    """A file that defines an agent. ``problems`` are rows of (line, problem); line 0 is the whole file."""
-
-    def __init__(self, file: str, problems: Sequence[tuple[int, str]]) -> None:
-        self.file, self.problems = file, list(problems)
-        super().__init__(file, self.problems)
-
-    def __str__(self) -> str:
-        return "\n".join(f"{self.file}{f':{line}' if line else ''}: {problem}" for line, problem in self.problems)
 
 
 def _listed(value: Any) -> Any:

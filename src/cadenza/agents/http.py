@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from cadenza.agents.credential import ApiKey, Credential, secret_in
 from cadenza.agents.json_schema import type_of
 from cadenza.agents.operation import Message, Operation, Parameter, idempotency_header, placeholders
-from cadenza.agents.peer import PeerError, PeerFailed, PeerRefused, PeerUnavailable
 from cadenza.agents.peer_agent import CallFields, PeerAgent, split
 from cadenza.durable.define import Effect, Retry, StepOptions, step
-from cadenza.errors import DefinitionError
+from cadenza.errors import DefinitionError, PeerError, PeerFailed, PeerRefused, PeerUnavailable
 
 if TYPE_CHECKING:
     from cadenza.agents.openapi import Source

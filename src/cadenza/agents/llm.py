@@ -18,7 +18,6 @@ from cadenza.agents.agent import register
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.carded import Carded
 from cadenza.agents.elsewhere import given_to, leave_out, restored
-from cadenza.agents.failure import AgentRefused
 from cadenza.agents.tools import Tool, as_tool
 from cadenza.agents.turn import Asked, Continuation, Definition, Paused, Turn, Verdict
 from cadenza.durable import codec
@@ -26,7 +25,7 @@ from cadenza.durable.context import Context
 from cadenza.durable.define import Retry, StepFunction, StepOptions, steps
 from cadenza.durable.path import is_label
 from cadenza.durable.scope import current_scope
-from cadenza.errors import DefinitionError
+from cadenza.errors import AgentRefused, DefinitionError
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model

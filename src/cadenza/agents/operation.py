@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from cadenza.agents.credential import Credential
 from cadenza.agents.json_schema import Schema
-from cadenza.agents.peer import PeerRefused
+from cadenza.errors import PeerRefused
 
 Place = Literal["path", "query", "header", "cookie"]
 Style = Literal["simple", "form", "spaceDelimited", "pipeDelimited", "deepObject", "json"]

@@ -12,9 +12,8 @@ from msgspec.structs import replace
 from cadenza.agents.agent import register
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.function import FunctionAgent
-from cadenza.agents.peer import PeerFailed, PeerRefused
 from cadenza.durable.define import Effect, Retry, StepFunction, StepOptions, steps
-from cadenza.errors import DefinitionError, UnknownName, UsageError
+from cadenza.errors import DefinitionError, PeerFailed, PeerRefused, UnknownName, UsageError
 
 FINAL = (PeerFailed, UsageError)
 """No retry would help."""

@@ -15,8 +15,7 @@ from cadenza.agents.child_process import ChildProcess, Command, Declared, Declar
 from cadenza.agents.credential import check_variable, secret_in
 from cadenza.agents.peer_agent import CallFields, PeerAgent, split
 from cadenza.durable.define import Retry, StepOptions, step
-from cadenza.engine.steps import StepTimeout
-from cadenza.errors import DefinitionError
+from cadenza.errors import DefinitionError, StepTimeout
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "SSL_CERT_FILE", "SYSTEMROOT")
 WARM_MAX = 64

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from cadenza.errors import AgentFileInvalid
+
 if TYPE_CHECKING:
     from cadenza.agents.files import AgentFile
     from cadenza.durable.lint import Finding
@@ -42,7 +44,7 @@ def agent_files_among(files: Iterable[Path]) -> list[Path]:
 
 def check_agent_file(path: Path) -> list[Finding]:
     """What is wrong in an agent's file, found without importing what it refers to."""
-    from cadenza.agents.files import AgentFile, AgentFileInvalid
+    from cadenza.agents.files import AgentFile
     from cadenza.durable.lint import Finding
 
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cadenza.cli.agents_beside import agent_files_in
 from cadenza.cli.checks_machine import Check
+from cadenza.errors import AgentFileInvalid
 
 DEFAULT_MODEL = "CADENZA_MODEL"
 
@@ -38,7 +39,7 @@ def model_checks(project: Path, targets: Sequence[str] = ()) -> Iterator[Check]:
 
 
 def _of_agent(path: Path) -> Check:
-    from cadenza.agents.files import AgentFile, AgentFileInvalid
+    from cadenza.agents.files import AgentFile
 
     try:
         definition = AgentFile(path).definition

@@ -13,6 +13,8 @@ from cadenza.cli import exit_codes
 from cadenza.cli.streams import clean, paint
 from cadenza.durable.events import AnyEvent, StepFailed
 from cadenza.errors import (
+    AgentError,
+    AgentRefused,
     CadenzaError,
     DuplicateRun,
     InboxFull,
@@ -30,31 +32,6 @@ TRACE_LINES = 30
 MACHINERY = ("/asyncio/", "/concurrent/futures/")
 LIBRARIES = ("/site-packages/", str(Path(contextlib.__file__).parent))
 PACKAGE = str(Path(cadenza.__file__).parent)
-
-
-class UserCodeError(UsageError):
-    """The user's module could not be imported. ``trace`` shows their own lines."""
-
-    def __init__(self, what: str, trace: str, hint: str = "") -> None:
-        self.what, self.trace, self.hint = what, trace, hint
-        super().__init__(what)
-
-    def __str__(self) -> str:
-        return "\n".join(part for part in (f"{self.what}:", self.trace, self.hint) if part)
-
-
-class NoStore(StoreError):
-    """There is no store where one is to be read."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        super().__init__(where)
-
-    def __str__(self) -> str:
-        return (
-            f"there is no store at {self.where}. Run a workflow first (cadenza run FILE), go to the folder that has "
-            "it, or name it with --store or $CADENZA_STORE."
-        )
 
 
 def code_of(error: CadenzaError) -> int:
@@ -127,7 +104,7 @@ def failure_text(failure: Failure) -> str:
 
 
 def _is_of_agent(failure: Failure) -> bool:
-    return failure.type.startswith("cadenza.agents.failure:")
+    return failure.is_a(AgentError, AgentRefused)
 
 
 def raised_in_step(journal: Iterable[AnyEvent], failure: Failure) -> StepFailed | None:

@@ -11,11 +11,10 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli.failures import NoStore
 from cadenza.engine.engine import Engine
 from cadenza.engine.options import EngineOptions
 from cadenza.engine.store import Filter, RunRow
-from cadenza.errors import UsageError
+from cadenza.errors import NoStore, UsageError
 
 DEFAULT = "cadenza.db"
 MEMORY = ":memory:"

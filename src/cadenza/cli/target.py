@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from cadenza.cli.agents_beside import load_agents_beside
-from cadenza.cli.failures import UserCodeError, own_trace
+from cadenza.cli.failures import own_trace
 from cadenza.durable.define import WorkflowFunction, workflows
-from cadenza.errors import UnknownName, UsageError
+from cadenza.errors import UnknownName, UsageError, UserCodeError
 
 Workflow = WorkflowFunction[..., Any]
 

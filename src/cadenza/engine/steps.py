@@ -16,11 +16,7 @@ from cadenza.durable.machine import Machine
 from cadenza.durable.scope import current_scope
 from cadenza.engine.catalogue import Catalogue, current_catalogue
 from cadenza.engine.failpoint import failpoint
-from cadenza.errors import CadenzaError, Nondeterminism, OutcomeUnknown
-
-
-class StepTimeout(CadenzaError):
-    """An attempt took longer than its ``timeout_s``, or was silent for longer than its ``heartbeat_timeout_s``."""
+from cadenza.errors import Nondeterminism, OutcomeUnknown, StepTimeout
 
 
 class Journal(Protocol):

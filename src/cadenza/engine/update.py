@@ -10,39 +10,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from cadenza.durable import codec, events
-from cadenza.durable.failure import Failure
 from cadenza.durable.path import is_label
 from cadenza.engine.run_id import new_run_id
 from cadenza.engine.store import Post, Posting, RunRow, perform
-from cadenza.errors import OutcomeError, UsageError
+from cadenza.errors import UpdateFailed, UpdateRefused, UsageError
 
 if TYPE_CHECKING:
     from cadenza.engine.engine import Engine
 
 UPDATE_S = 30.0
-
-
-class UpdateRefused(UsageError):
-    """A run did not accept an update; nothing has happened. ``failure`` is what its validator raised."""
-
-    def __init__(self, run_id: str, name: str, failure: Failure | None) -> None:
-        self.run_id, self.name, self.failure = run_id, name, failure
-        super().__init__(run_id, name)
-
-    def __str__(self) -> str:
-        why = self.failure.message if self.failure is not None else "it gives no reason"
-        return f"run {self.run_id} refuses the update {self.name!r}: {why}"
-
-
-class UpdateFailed(OutcomeError):
-    """There is no result: the handler raised (``failure``), or nobody has answered (``reason``)."""
-
-    def __init__(self, run_id: str, name: str, reason: str, failure: Failure | None = None) -> None:
-        self.run_id, self.name, self.reason, self.failure = run_id, name, reason, failure
-        super().__init__(run_id, name, reason)
-
-    def __str__(self) -> str:
-        return f"the update {self.name!r} of run {self.run_id}: {self.reason}"
 
 
 async def update(

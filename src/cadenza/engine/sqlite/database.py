@@ -15,15 +15,12 @@ import apsw
 
 from cadenza.engine.sqlite.sql import APPLICATION_ID, migrations
 from cadenza.errors import (
-    DISK_FULL,
-    MAKE_ROOM,
-    READ_ONLY,
-    WRITABLE,
     StoreCorrupt,
     StoreError,
     StoreUnavailable,
     StoreVersion,
 )
+from cadenza.errors.store import DISK_FULL, MAKE_ROOM, READ_ONLY, WRITABLE
 
 Connection = Any
 """``apsw.Connection``, whose annotations name types that Python 3.11 does not have."""

@@ -63,7 +63,7 @@ def rotate(path: Path, keys: KeyRing, progress: Progress | None = None, *, compa
 
     Raises:
         KeyMissing: some of it is sealed with a key that is not on the ring.
-        StoreUnavailable, StoreCorrupt, StoreVersion: see errors.py.
+        StoreUnavailable, StoreCorrupt, StoreVersion: see errors/.
     """
     locks = Path(f"{path}-locks")
     connection = connect(path, writer=True)

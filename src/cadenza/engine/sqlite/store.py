@@ -31,7 +31,7 @@ class SQLiteStore:
         keys: encrypt payloads; by default, the keys in the environment, if there are any.
 
     Raises:
-        StoreUnavailable, StoreCorrupt, StoreVersion, KeyMissing: see errors.py.
+        StoreUnavailable, StoreCorrupt, StoreVersion, KeyMissing: see errors/.
         UsageError: the keys in the environment cannot be read.
     """
 

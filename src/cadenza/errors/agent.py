@@ -1,15 +1,24 @@
-"""How a call of an agent outside of this process goes wrong.
-
-OutcomeError
-└── PeerError                  it did not do its work
-    ├── PeerFailed             for good
-    │   └── PeerRefused        and nothing has happened: it said no, or was never reached
-    └── PeerUnavailable        for now: it may be tried again
-"""
+"""Why an agent could not go on: one message that says which agent, what of it, and how to mend it."""
 
 from __future__ import annotations
 
-from cadenza.errors import OutcomeError
+from cadenza.errors.outcome import OutcomeError
+from cadenza.errors.root import CadenzaError
+
+
+class AgentError(CadenzaError):
+    """An agent's turn failed. ``part`` is what of it: the model, a tool, the output. It may help to try again."""
+
+    def __init__(self, agent: str, part: str, problem: str, hint: str = "") -> None:
+        self.agent, self.part, self.problem, self.hint = agent, part, problem, hint
+        super().__init__(agent, part, problem, hint)
+
+    def __str__(self) -> str:
+        return f"agent {self.agent!r}, {self.part}: {self.problem.rstrip('.')}. {self.hint}".rstrip()
+
+
+class AgentRefused(AgentError):
+    """An agent's turn failed for a reason that does not pass: to try again would only cost."""
 
 
 class PeerError(OutcomeError):
