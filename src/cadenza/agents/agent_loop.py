@@ -9,11 +9,12 @@ import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pydantic_ai
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, RunContext, ToolApproved, ToolDenied
-from pydantic_ai.exceptions import ApprovalRequired
+from pydantic_ai.exceptions import ApprovalRequired, ToolFailed
+from pydantic_ai.messages import ToolReturn
 from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.settings import ModelSettings
@@ -21,11 +22,12 @@ from pydantic_ai.usage import UsageLimits
 from pydantic_core import ValidationError
 
 from cadenza.agents import models
+from cadenza.agents.called import tool_of
 from cadenza.agents.durable_model import DurableModel, TurnState, dumped, loaded
 from cadenza.agents.durable_tools import CallScope, DurableTools, key_of
 from cadenza.agents.failure import explain, is_of_model
 from cadenza.agents.tools import Tool
-from cadenza.agents.turn import Asked, Continuation, Definition, Paused, Turn, Verdict
+from cadenza.agents.turn import Asked, Called, Continuation, Definition, Paused, Returned, Turn, Verdict
 from cadenza.agents.usage import Usage, by_agent
 from cadenza.durable import codec
 from cadenza.durable.scope import current_scope
@@ -49,23 +51,27 @@ class Sitting(TurnState):
 
     pinned: Definition = field(default_factory=lambda: Definition("", ()))
     earlier: Paused = field(default_factory=Paused)
-    verdicts: dict[str, Verdict] = field(default_factory=dict[str, Verdict])
-    asked: dict[str, tuple[Asked, ...]] = field(default_factory=dict[str, "tuple[Asked, ...]"])
+    verdicts: dict[str, Verdict | Returned] = field(default_factory=dict[str, "Verdict | Returned"])
+    calls: dict[str, Any] = field(default_factory=dict[str, Any])
+    asked: dict[str, tuple[Asked | Called, ...]] = field(default_factory=dict[str, "tuple[Asked | Called, ...]"])
     nested: dict[str, Paused] = field(default_factory=dict[str, Paused])
 
     def results(self) -> DeferredToolResults:
         """The verdicts as Pydantic AI takes them; a sub-agent that has asked is called again, and goes on."""
         approvals: dict[str, Any] = {call_id: ToolApproved() for call_id in self.earlier.nested}
+        calls: dict[str, Any] = {}
         for call_id, verdict in self.verdicts.items():
             if "/" in call_id:
                 continue
-            if verdict.approved:
+            if isinstance(verdict, Returned):
+                calls[call_id] = ToolFailed(verdict.problem) if verdict.problem else ToolReturn(verdict.returned)
+            elif verdict.approved:
                 approvals[call_id] = ToolApproved(override_args=verdict.arguments)
             else:
                 approvals[call_id] = ToolDenied(verdict.comment or "A person has refused this call.")
-        return DeferredToolResults(approvals=approvals)
+        return DeferredToolResults(approvals=approvals, calls=calls)
 
-    def verdicts_below(self, call_id: str) -> dict[str, Verdict]:
+    def verdicts_below(self, call_id: str) -> dict[str, Verdict | Returned]:
         prefix = f"{call_id}/"
         return {k.removeprefix(prefix): each for k, each in self.verdicts.items() if k.startswith(prefix)}
 
@@ -123,8 +129,10 @@ async def _turn(agent: Agent[Any], input: Any, pinned: Definition, then: Continu
     return Turn(codec.decode(raw, Any, "the output"), (), kept, pinned.version, usage)
 
 
-def _asked(agent: Agent[Any], requests: DeferredToolRequests, sitting: Sitting) -> tuple[Asked, ...]:
-    asked: list[Asked] = []
+def _asked(agent: Agent[Any], requests: DeferredToolRequests, sitting: Sitting) -> tuple[Asked | Called, ...]:
+    called = [Called(each.tool_call_id, agent.name, each.tool_name, sitting.calls[each.tool_call_id])
+              for each in requests.calls]  # fmt: skip
+    asked: list[Asked | Called] = [*called]
     for call in requests.approvals:
         if call.tool_call_id in sitting.asked:
             asked += sitting.asked[call.tool_call_id]
@@ -140,6 +148,8 @@ def _misfits(agent: Agent[Any], then: Continuation) -> tuple[Asked, ...]:
     misfits: list[Asked] = []
     for asked in then.asked:
         verdict = then.verdicts[asked.call_id]
+        if isinstance(asked, Called) or isinstance(verdict, Returned):
+            continue
         owner = agent.family().get(asked.agent)
         tool = owner.tools.get(asked.tool) if owner else None
         if not verdict.approved or verdict.arguments is None or not isinstance(tool, Tool):
@@ -160,7 +170,7 @@ def definition_of(agent: Agent[Any]) -> Definition:
     """What the agent is now."""
     tools: dict[str, str] = {}
     for name, tool in agent.tools.items():
-        made = _made(tool) if isinstance(tool, Tool) else _sub_agent(tool, 0)
+        made = _as_pydantic(agent, name, 0)
         shape = [
             made.description,
             made.function_schema.json_schema,
@@ -205,9 +215,9 @@ async def _keep_open(mind: Mind) -> None:
 def _new_mind(agent: Agent[Any], pinned: Definition) -> Mind:
     retries = agent.tool_retries
     declared = {name: tool for name, tool in agent.tools.items() if isinstance(tool, Tool)}
-    made = [_made(tool) for tool in declared.values()]
-    made += [_sub_agent(each, retries) for each in agent.sub_agents.values()]
-    may_ask = any(tool.needs_approval for each in agent.family().values() for tool in each.own_tools)
+    made = [_as_pydantic(agent, name, retries) for name in agent.tools]
+    family = agent.family().values()
+    may_ask = any(each.others or any(tool.needs_approval for tool in each.own_tools) for each in family)
     output: Any = [agent.output, DeferredToolRequests] if may_ask else agent.output
     settings = ModelSettings(**pinned.settings) if pinned.settings else None  # pyright: ignore[reportArgumentType]
     own = pydantic_ai.Agent(
@@ -224,6 +234,13 @@ def _new_mind(agent: Agent[Any], pinned: Definition) -> Mind:
     chain = models.usable(pinned.models, agent.model_objects)
     model = chain[0] if len(chain) == 1 else FallbackModel(chain[0], *chain[1:])
     return Mind(own, model, asyncio.get_running_loop().create_future())
+
+
+def _as_pydantic(agent: Agent[Any], name: str, retries: int) -> pydantic_ai.Tool[Any]:
+    """The tool of this name, of whatever kind."""
+    if name in agent.sub_agents:
+        return _sub_agent(agent.sub_agents[name], retries)
+    return tool_of(agent.others[name]) if name in agent.others else _made(cast("Tool[..., Any]", agent.tools[name]))
 
 
 def _made(tool: Tool[..., Any]) -> pydantic_ai.Tool[Any]:

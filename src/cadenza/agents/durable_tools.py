@@ -7,6 +7,7 @@ to read is a result too. While a tool runs, ``step.key()`` and ``step.memo`` are
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,7 @@ class _Call:
         async def act() -> dict[str, Any]:
             token = current_scope.set(CallScope(outer, self._key))
             try:
-                return await self._performed(perform)
+                return await self._tried(perform)
             finally:
                 current_scope.reset(token)
 
@@ -146,6 +147,21 @@ class _Call:
         problem = f"its result is {error.size_bytes:,} bytes; at most {RESULT_BYTES_MAX:,} are kept"
         hint = "Return less, or store it in a file or an object store and return where it is."
         return AgentRefused(self._agent, self._part, problem, hint)
+
+    async def _tried(self, perform: Callable[[], Any]) -> dict[str, Any]:
+        """The result of the last attempt; what a retry would not help is the only one."""
+        retry = self._tool.retry
+        attempts = 1 if retry is None else retry.attempts
+        for attempt in range(1, attempts):
+            assert retry is not None, "there is more than one attempt"
+            try:
+                return await self._performed(perform)
+            except (ApprovalRequired, CallDeferred, AgentRefused, *retry.never_on):
+                raise
+            except Exception as error:
+                drawn_s = retry.delay_after(attempt, random.random())
+                await asyncio.sleep(max(drawn_s, getattr(error, "retry_after_s", 0.0)))
+        return await self._performed(perform)
 
     async def _performed(self, perform: Callable[[], Any]) -> dict[str, Any]:
         limit = asyncio.timeout(self._tool.timeout_s)

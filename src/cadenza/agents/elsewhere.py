@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from pydantic_core import from_json, to_json
 
-from cadenza.agents.turn import Place, Turn
+from cadenza.agents.turn import Continuation, Place, Returned, Turn
 from cadenza.durable import codec
 
 BYTES_MIN = 120
@@ -22,9 +22,11 @@ GIVEN = ""
 """Stands for the arguments of the turn where a memo's key would be."""
 
 
-def given_to(input: Any, instructions: str) -> dict[str, Any]:
+def given_to(input: Any, instructions: str, then: Continuation | None) -> dict[str, Any]:
     """The arguments of a turn that its messages repeat."""
-    return {"input": input if isinstance(input, str) else None, "instructions": instructions}
+    verdicts = then.verdicts if then else {}
+    returned = {call_id: each.returned for call_id, each in verdicts.items() if isinstance(each, Returned)}
+    return {"input": input if isinstance(input, str) else None, "instructions": instructions, "returned": returned}
 
 
 def leave_out(turn: Turn, memos: Mapping[str, bytes], given: dict[str, Any]) -> Turn:

@@ -12,17 +12,20 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import PurePath
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
 
-from cadenza.agents.agent import register
+from cadenza.agents.agent import AnyAgent, is_agent, register
+from cadenza.agents.called import called
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.carded import Carded
 from cadenza.agents.elsewhere import given_to, leave_out, restored
+from cadenza.agents.function import FunctionAgent
 from cadenza.agents.tools import Tool, as_tool
-from cadenza.agents.turn import Asked, Continuation, Definition, Paused, Turn, Verdict
+from cadenza.agents.turn import Asked, Called, Continuation, Definition, Paused, Returned, Turn, Verdict
 from cadenza.durable import codec
 from cadenza.durable.context import Context
 from cadenza.durable.define import Retry, StepFunction, StepOptions, steps
+from cadenza.durable.human import Answer
 from cadenza.durable.path import is_label
 from cadenza.durable.scope import current_scope
 from cadenza.errors import AgentRefused, DefinitionError
@@ -42,7 +45,7 @@ class Agent(Carded, Generic[T]):
         name: unique in the project; ``ctx.call`` uses it.
         model: ``provider:name``, or several of them: the next is asked when one fails. A Pydantic AI model will do too.
         instructions: what the agent is told first. A run keeps those that it began with.
-        tools: functions decorated with ``@tool``, steps, plain functions, or other LLM agents.
+        tools: functions decorated with ``@tool``, steps, plain functions, or agents of any kind.
         output: the type of its answer; a model whose answer does not fit is told so and asked again.
         input: the type of what it is given; text is the prompt itself, anything else is given as JSON.
         settings: of each request: ``temperature``, ``max_tokens`` and what else Pydantic AI's ModelSettings knows.
@@ -63,7 +66,7 @@ class Agent(Carded, Generic[T]):
         *,
         model: str | Model | Sequence[str | Model],
         instructions: str = "",
-        tools: Sequence[Tool[..., Any] | StepFunction[..., Any] | Callable[..., Any] | Agent[Any]] = (),
+        tools: Sequence[Tool[..., Any] | StepFunction[..., Any] | Callable[..., Any] | AnyAgent] = (),
         output: type[T] | Any = str,
         input: Any = str,
         settings: Mapping[str, Any] | None = None,
@@ -84,9 +87,9 @@ class Agent(Carded, Generic[T]):
         self.model_names = tuple(each if isinstance(each, str) else each.model_id for each in given)
         self.model_objects = {each.model_id: each for each in given if not isinstance(each, str)}
         self.instructions, self.settings = instructions, dict(settings or {})
-        self.tools: dict[str, Tool[..., Any] | Agent[Any]] = {}
+        self.tools: dict[str, Tool[..., Any] | AnyAgent] = {}
         for each in tools:
-            made = cast("Agent[Any]", each) if isinstance(each, Agent) else as_tool(each)
+            made: Tool[..., Any] | AnyAgent = each if _is_more_than_a_step(each) else as_tool(each)
             if made.name in self.tools:
                 raise DefinitionError(f"agent {name}: two tools are named {made.name!r}. Give one @tool(name=…)")
             self.tools[made.name] = made
@@ -117,12 +120,17 @@ class Agent(Carded, Generic[T]):
 
     @property
     def own_tools(self) -> list[Tool[..., Any]]:
-        """Its tools without its sub-agents."""
+        """Its tools that are functions."""
         return [each for each in self.tools.values() if isinstance(each, Tool)]
 
     @property
     def sub_agents(self) -> dict[str, Agent[Any]]:
         return {name: each for name, each in self.tools.items() if isinstance(each, Agent)}
+
+    @property
+    def others(self) -> dict[str, AnyAgent]:
+        """The agents among its tools that workflow code has to call: people and workflows."""
+        return {name: each for name, each in self.tools.items() if not isinstance(each, Tool | Agent)}
 
     def family(self) -> dict[str, Agent[Any]]:
         """Itself and all agents below it, by name."""
@@ -150,7 +158,7 @@ class Agent(Carded, Generic[T]):
         return self.read(turn)
 
     async def converse(self, ctx: Context, input: Any, history: Paused | None) -> tuple[Turn, Paused]:
-        """One call, with people asked in between; for workflow code that keeps a conversation.
+        """One call, with people asked and others called in between; for workflow code that keeps a conversation.
 
         Args:
             history: the conversation so far; None for a call that none will follow.
@@ -162,14 +170,14 @@ class Agent(Carded, Generic[T]):
         keep = history is not None
         paused = history or Paused()
         turn = await ctx.step(self._turn, input, pinned, Continuation(paused, keep=True) if keep else None)
-        verdicts: dict[str, Verdict] = {}
-        asked: tuple[Asked, ...] = ()
+        verdicts: dict[str, Verdict | Returned] = {}
+        asked: tuple[Asked | Called, ...] = ()
         while turn.asked:
             if turn.paused is not None:
                 paused, asked, verdicts = paused.then(turn.paused), turn.asked, {}
-            answers = await asyncio.gather(*(ctx.ask(each.task()) for each in turn.asked))
-            for each, answer in zip(turn.asked, answers, strict=True):
-                verdicts[each.call_id] = Verdict.of(answer)
+            waiting = [ctx.ask(each.task()) if isinstance(each, Asked) else called(ctx, each) for each in turn.asked]
+            for each, came in zip(turn.asked, await asyncio.gather(*waiting), strict=True):
+                verdicts[each.call_id] = Verdict.of(came) if isinstance(came, Answer) else came
             then = Continuation(paused, asked, verdicts, keep)
             turn = await ctx.step(self._turn, input, pinned, then)
         return turn, paused.then(turn.paused or Paused())
@@ -186,12 +194,17 @@ class Agent(Carded, Generic[T]):
         return ctx.pins[name]
 
 
+def _is_more_than_a_step(thing: Any) -> TypeGuard[AnyAgent]:
+    """Whether it is an agent with turns, or one whose call parks the run or starts another."""
+    return is_agent(thing) and not isinstance(thing, FunctionAgent)
+
+
 def _turn_step(agent: Agent[Any], options: StepOptions) -> StepFunction[..., Turn]:
     async def turn(input: Any, pinned: Definition, then: Continuation | None = None) -> Turn:
         from cadenza.agents.agent_loop import take_turn  # heavy
 
         turn = await take_turn(agent, input, pinned, then)
-        return leave_out(turn, current_scope.get().saved(), given_to(input, pinned.instructions))
+        return leave_out(turn, current_scope.get().saved(), given_to(input, pinned.instructions, then))
 
     turn.__annotations__["input"] = agent.input
     step: StepFunction[..., Turn] = StepFunction(turn, options, agent.name)
@@ -202,7 +215,8 @@ def _turn_step(agent: Agent[Any], options: StepOptions) -> StepFunction[..., Tur
 
 def _whole_turn(raw: bytes, memos: Mapping[str, bytes], arguments: tuple[Any, ...]) -> Turn:
     input, pinned = arguments[:2]
-    return restored(raw, memos, given_to(input, pinned.instructions))
+    then: Continuation | None = arguments[2] if len(arguments) > 2 else None
+    return restored(raw, memos, given_to(input, pinned.instructions, then))
 
 
 def _definition_step(agent: Agent[Any]) -> StepFunction[..., Definition]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
 from cadenza.agents.function import FunctionAgent
-from cadenza.durable.define import StepFunction
+from cadenza.durable.define import Retry, StepFunction
 from cadenza.durable.path import is_label
 from cadenza.errors import DefinitionError
 
@@ -22,7 +22,7 @@ RESULT_BYTES_MAX = 4_000_000
 class Tool(Generic[P, T]):
     """A function that an agent's model may call. Called directly it is the plain function."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what @tool takes
         self,
         fn: Callable[P, T],
         *,
@@ -33,13 +33,14 @@ class Tool(Generic[P, T]):
         assignee: str = "",
         timeout_s: float | None = TIMEOUT_S,
         raises: tuple[type[Exception], ...] = (),
+        retry: Retry | None = None,
     ) -> None:
         self.fn = fn
         self.name = name or getattr(fn, "__name__", "")
         self.description = description
         self.effect: ToolEffect = effect
         self.needs_approval, self.assignee = needs_approval, assignee
-        self.timeout_s, self.raises = timeout_s, raises
+        self.timeout_s, self.raises, self.retry = timeout_s, raises, retry
         self.is_async = inspect.iscoroutinefunction(fn)
         if not is_label(self.name):
             raise DefinitionError(f"the tool {fn!r} has no name that a model could call: give @tool(name=…)")
@@ -48,6 +49,8 @@ class Tool(Generic[P, T]):
                 f"the tool {self.name}: effect is one of {', '.join(get_args(ToolEffect))}, not {effect!r}. "
                 "What has an undo is a step of the workflow, not a tool"
             )
+        if effect == "irreversible" and retry is not None:
+            raise DefinitionError(f"the tool {self.name}: what is irreversible is never tried again; drop retry=…")
         if timeout_s is not None and timeout_s <= 0:
             raise DefinitionError(f"the tool {self.name}: timeout_s is a positive number of seconds, not {timeout_s}")
         functools.update_wrapper(cast("Any", self), fn)
@@ -71,6 +74,7 @@ def tool(
     assignee: str = "",
     timeout_s: float | None = TIMEOUT_S,
     raises: tuple[type[Exception], ...] = (),
+    retry: Retry | None = None,
 ) -> Callable[[Callable[P, T]], Tool[P, T]]: ...
 def tool(fn: Any = None, /, **options: Any) -> Any:
     """Make a typed function a tool. Its name, docstring and annotations are what the model is told.
@@ -84,6 +88,7 @@ def tool(fn: Any = None, /, **options: Any) -> Any:
         assignee: the person or group that is asked.
         timeout_s: seconds for one call; None is no limit.
         raises: exceptions whose message goes back to the model, which may try again. Any other fails the step.
+        retry: when a call that failed is made again, with the same key, before the model or the step hears of it.
 
     Raises:
         DefinitionError: the options contradict each other.
@@ -106,7 +111,14 @@ def as_tool(given: Any) -> Tool[..., Any]:
         step = cast("StepFunction[..., Any]", given)
         settings = step.settings
         effect = cast("ToolEffect", settings.effect)
-        return Tool(step.fn, name=step.label, effect=effect, timeout_s=settings.timeout_s, raises=settings.raises)
+        return Tool(
+            step.fn,
+            name=step.label,
+            effect=effect,
+            timeout_s=settings.timeout_s,
+            raises=settings.raises,
+            retry=settings.retry,
+        )
     if inspect.isfunction(given) or inspect.ismethod(given):
         return Tool(given)
     raise DefinitionError(

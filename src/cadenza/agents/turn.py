@@ -86,6 +86,31 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """A tool call that is for workflow code to make: of a person or a workflow, who may take days.
+
+    Attributes:
+        call_id: as of ``Asked``.
+        agent: whose model calls.
+        callee: the name of the agent that is called.
+        input: what it is given, as plain data.
+    """
+
+    call_id: str
+    agent: str
+    callee: str
+    input: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What came of it: ``returned`` as plain data, or why there is nothing."""
+
+    returned: Any
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     """Where a conversation stopped to ask: what is needed to go on, here and in sub-agents (by tool-call id)."""
 
@@ -104,14 +129,14 @@ class Continuation:
 
     Attributes:
         paused: the conversation so far.
-        asked: what people were asked; empty if the turn begins with a new input.
-        verdicts: their answers, by call id.
+        asked: what people were asked, and who was called; empty if the turn begins with a new input.
+        verdicts: what came of it, by call id.
         keep: whether the outcome keeps the messages of a turn that has ended, for a further one.
     """
 
     paused: Paused
-    asked: tuple[Asked, ...] = ()
-    verdicts: dict[str, Verdict] = field(default_factory=dict[str, Verdict])
+    asked: tuple[Asked | Called, ...] = ()
+    verdicts: dict[str, Verdict | Returned] = field(default_factory=dict[str, "Verdict | Returned"])
     keep: bool = False
 
 
@@ -120,7 +145,7 @@ class Turn:
     """The outcome of a turn.
 
     Attributes:
-        output: as JSON; None while tool calls wait for a person.
+        output: as JSON; None while tool calls wait for a person or for another agent.
         asked: those calls; after an answer that could not be taken, only its call.
         paused: the messages of this turn, not of those before it; None if there are none, or nothing can follow.
         definition: the version of the definition it ran with.
@@ -130,7 +155,7 @@ class Turn:
     """
 
     output: Any = None
-    asked: tuple[Asked, ...] = ()
+    asked: tuple[Asked | Called, ...] = ()
     paused: Paused | None = None
     definition: str = ""
     usage: tuple[Usage, ...] = ()
