@@ -51,11 +51,20 @@ def test_the_same_key_counts_once() -> None:
 
 
 def test_an_observation_weighs_half_after_the_half_life() -> None:
-    performance = taught({"a": "y" * 40}, Learning(half_life_s=100, floor=1, window=1000))
+    performance = taught({"a": "y" * 40}, Learning(half_life_s=100, half_life_calls=1e9, floor=1, window=1000))
     now = START + 39 * SECOND
     before, after = performance.known("a", "sum", now), performance.known("a", "sum", now + 100 * SECOND)
     assert after.successes == pytest.approx(before.successes / 2)
     assert after.seen == before.seen == 40
+
+
+def test_an_observation_weighs_half_after_so_many_calls_that_went_to_others() -> None:
+    performance = taught({"a": "y" * 40}, Learning(half_life_s=1e9, half_life_calls=100, floor=1, window=1000))
+    before = performance.known("a", "sum", START).successes
+    for number in range(100):
+        performance.observe(seen(number, "b"))
+        performance.observe(seen(number, "c", skill="translate"))
+    assert performance.known("a", "sum", START).successes == pytest.approx(before / 2)
 
 
 def test_what_is_old_keeps_a_little_weight_and_its_rate() -> None:
@@ -66,7 +75,7 @@ def test_what_is_old_keeps_a_little_weight_and_its_rate() -> None:
 
 
 def test_evidence_never_weighs_more_than_the_window() -> None:
-    performance = taught({"a": "y" * 500}, Learning(window=50, half_life_s=1e9))
+    performance = taught({"a": "y" * 500}, Learning(window=50, half_life_s=1e9, half_life_calls=1e9))
     assert performance.known("a", "sum", START).successes == pytest.approx(50)
 
 
@@ -98,7 +107,7 @@ def test_sums_stay_within_their_bounds_in_any_order_of_arrival(
 
 
 def test_latency_is_told_as_mean_and_95th_percentile() -> None:
-    performance, draw = Performance(Learning(window=2000, half_life_s=1e9)), random.Random(3)
+    performance, draw = Performance(Learning(window=2000, half_life_s=1e9, half_life_calls=1e9)), random.Random(3)
     latencies = [draw.lognormvariate(0.5, 0.4) for _ in range(2000)]
     for number, latency_s in enumerate(latencies):
         performance.observe(seen(number, latency_s=latency_s))
@@ -238,8 +247,8 @@ def test_draws_follow_what_was_observed_a_moment_ago() -> None:
 
 def test_a_late_observation_weighs_what_would_be_left_of_it() -> None:
     learning = Learning(half_life_s=10)
-    record = folded(Record("a", "sum", START), seen(20), learning)
-    late = folded(record, seen(10, ok=False), learning)
+    record = folded(Record("a", "sum", START), seen(20), 1, learning)
+    late = folded(record, seen(10, ok=False), 1, learning)
     assert late.at == START + 20 * SECOND
     assert late.weight - late.successes == pytest.approx(0.5)
 

@@ -18,6 +18,7 @@ from functools import cache
 from typing import NamedTuple
 
 EXACT_MAX = 64  # up to so many candidates are drawn from their Beta itself; more from the angle, 20 times as fast
+TICKS = 16  # in a half-life; within one nothing is taken to decay
 P95 = 1.6449  # the standard normal distribution's 95th percentile
 
 
@@ -62,7 +63,8 @@ class Learning:
     """How fast is learned and forgotten. The defaults are tuned by ``python -m benchmarks.routing_learning``.
 
     Attributes:
-        half_life_s: after so long an observation weighs half.
+        half_life_s, half_life_calls: after so long, or after so many calls of its skill, whoever they went to, an
+            observation weighs half. Both count: what is busy learns fast, and what is idle forgets too.
         window: all observations of a pair weigh at most as much as so many fresh ones, however many there were.
         floor: and at least as much as so many, however old they are: who failed is not forgotten altogether.
         prior_success, prior_weight: what is supposed of a new instance, and how many observations that is worth.
@@ -73,7 +75,8 @@ class Learning:
         keys_max: keys that are kept for counting once.
     """
 
-    half_life_s: float = 600.0
+    half_life_s: float = 3600.0
+    half_life_calls: float = 150.0
     window: float = 50.0
     floor: float = 3.0
     prior_success: float = 0.8
@@ -124,6 +127,7 @@ class Record(NamedTuple):
     instance: str
     skill: str
     at: int = 0
+    calls: int = 0  # of the skill, whoever they went to
     seen: int = 0
     weight: float = 0.0
     successes: float = 0.0
@@ -134,38 +138,45 @@ class Record(NamedTuple):
     price_sum: float = 0.0
 
 
-def folded(record: Record, seen: Observation, learning: Learning) -> Record:
-    """The record with one more observation. One that comes late (older than the record) weighs what is left of it."""
+def folded(record: Record, seen: Observation, calls: int, learning: Learning) -> Record:
+    """The record with one more observation, which is the ``calls``-th of its skill.
+
+    One that comes late (older than the record) weighs what is left of it.
+    """
     now = max(record.at, seen.at)
     weight = 0.5 ** ((now - seen.at) / 1e6 / learning.half_life_s)
-    elapsed = now - record.at
+    age = _age(record, now, calls, learning)
     good = (1.0 if seen.quality is None else seen.quality) if seen.ok else 0.0
-    outcomes = _with((record.weight, record.successes), (weight, weight * good), elapsed, learning)
+    outcomes = _with((record.weight, record.successes), (weight, weight * good), age, learning)
     latency = (record.latency_weight, record.latency_sum, record.latency_squares)
     spent = math.log(max(seen.latency_s, 1e-6))
     # A failure that came sooner than the answers do says nothing of speed; one that came later does.
     if seen.ok or (latency[0] and spent > latency[1] / latency[0]):
-        latency = _with(latency, (weight, weight * spent, weight * spent * spent), elapsed, learning)
+        latency = _with(latency, (weight, weight * spent, weight * spent * spent), age, learning)
     else:
-        latency = _with(latency, (0.0, 0.0, 0.0), elapsed, learning)
+        latency = _with(latency, (0.0, 0.0, 0.0), age, learning)
     paid = (0.0, 0.0) if seen.price_usd is None else (weight, weight * seen.price_usd)
-    price = _with((record.price_weight, record.price_sum), paid, elapsed, learning)
-    return Record(record.instance, record.skill, now, record.seen + 1, *outcomes, *latency, *price)
+    price = _with((record.price_weight, record.price_sum), paid, age, learning)
+    return Record(record.instance, record.skill, now, calls, record.seen + 1, *outcomes, *latency, *price)
 
 
-def _with(sums: tuple[float, ...], new: tuple[float, ...], elapsed: int, learning: Learning) -> tuple[float, ...]:
-    """Sums (the first is their weight) after ``elapsed`` microseconds, with new ones, within the window."""
-    kept = _kept(sums[0], elapsed, learning)
+def _age(record: Record, now: int, calls: int, learning: Learning) -> float:
+    """The half-lives that have passed since the record's last observation."""
+    seconds = max(0, now - record.at) / 1e6
+    return seconds / learning.half_life_s + max(0, calls - record.calls) / learning.half_life_calls
+
+
+def _with(sums: tuple[float, ...], new: tuple[float, ...], age: float, learning: Learning) -> tuple[float, ...]:
+    """Sums (the first is their weight) after ``age`` half-lives, with new ones, within the window."""
+    kept = _kept(sums[0], age, learning)
     if sums[0] * kept + new[0] > learning.window:
         kept = (learning.window - new[0]) / sums[0]
     return tuple(old * kept + more for old, more in zip(sums, new, strict=True))
 
 
-def _kept(weight: float, elapsed: int, learning: Learning) -> float:
-    """The share of sums that weigh ``weight`` which is left after ``elapsed`` microseconds."""
-    if weight <= learning.floor or elapsed <= 0:
-        return 1.0
-    return max(0.5 ** (elapsed / 1e6 / learning.half_life_s), learning.floor / weight)
+def _kept(weight: float, age: float, learning: Learning) -> float:
+    """The share of sums that weigh ``weight`` which is left after ``age`` half-lives."""
+    return 1.0 if weight <= learning.floor else max(0.5**age, learning.floor / weight)
 
 
 class Posterior(NamedTuple):
@@ -210,8 +221,9 @@ class Performance:
         self._keys: dict[str, None] = {}
         self._fresh = posterior(0.0, 0.0, self.learning)
         self._posteriors: dict[str, dict[str, Posterior]] = {}  # by skill and instance
-        self._decaying: set[tuple[str, str]] = set()  # those of the posteriors that hold for this tick only
-        self._tick = 0
+        self._decaying: dict[str, set[str]] = {}  # those of the posteriors that hold for this tick only
+        self._ticks: dict[str, int] = {}
+        self._calls: dict[str, int] = {}  # of each skill
 
     def observe(self, seen: Observation) -> bool:
         """Learn from an observation; False if its key has been counted before."""
@@ -221,7 +233,7 @@ class Performance:
         if len(self._keys) > self.learning.keys_max:
             del self._keys[next(iter(self._keys))]
         record = self._records.get((seen.instance, seen.skill)) or Record(seen.instance, seen.skill, seen.at)
-        self.loaded([folded(record, seen, self.learning)])
+        self.loaded([folded(record, seen, self._calls.get(seen.skill, 0) + 1, self.learning)])
         return True
 
     def known(self, instance: str, skill: str, now: int) -> Known:
@@ -229,8 +241,8 @@ class Performance:
         record = self._records.get((instance, skill))
         if record is None:
             return Known()
-        elapsed = now - record.at
-        kept = _kept(record.weight, elapsed, self.learning)
+        age = _age(record, now, self._calls[skill], self.learning)
+        kept = _kept(record.weight, age, self.learning)
         known = {"successes": record.successes * kept, "failures": (record.weight - record.successes) * kept}
         latency = _latency(record)
         return Known(
@@ -240,7 +252,7 @@ class Performance:
             latency_p95_s=latency and latency[1],
             price_usd=record.price_sum / record.price_weight if record.price_weight else None,
             last_at=record.at,
-            latency_weight=record.latency_weight * _kept(record.latency_weight, elapsed, self.learning),
+            latency_weight=record.latency_weight * _kept(record.latency_weight, age, self.learning),
         )
 
     def drawn(self, instances: Sequence[str], skill: str, draw: random.Random, now: int) -> list[float]:
@@ -277,6 +289,7 @@ class Performance:
             pair = (record.instance, record.skill)
             self._records.pop(pair, None)
             self._records[pair] = record
+            self._calls[record.skill] = max(record.calls, self._calls.get(record.skill, 0))
             self._forget_posterior(*pair)
             if len(self._records) > self.learning.pairs_max:
                 oldest = next(iter(self._records))
@@ -284,12 +297,12 @@ class Performance:
                 self._forget_posterior(*oldest)
 
     def _all_posteriors(self, instances: Sequence[str], skill: str, now: int) -> list[Posterior]:
-        tick = int(now / 1e6 / self.learning.half_life_s * 64)  # nothing decays by more than 1.1 % within one
-        if tick != self._tick:
-            self._tick = tick
-            for pair in self._decaying:
-                self._forget_posterior(*pair)
-            self._decaying.clear()
+        learning, calls = self.learning, self._calls.get(skill, 0)
+        tick = int(TICKS * (now / 1e6 / learning.half_life_s + calls / learning.half_life_calls))
+        if tick != self._ticks.get(skill):
+            self._ticks[skill] = tick
+            for instance in self._decaying.pop(skill, ()):
+                self._forget_posterior(instance, skill)
         found = self._posteriors.setdefault(skill, {})
         get, make = found.get, self._posterior
         return [get(instance) or make(found, instance, skill, now) for instance in instances]
@@ -298,10 +311,10 @@ class Performance:
         record = self._records.get((instance, skill))
         made = self._fresh
         if record is not None:
-            kept = _kept(record.weight, now - record.at, self.learning)
+            kept = _kept(record.weight, _age(record, now, self._calls[skill], self.learning), self.learning)
             made = posterior(record.weight * kept, record.successes * kept, self.learning)
             if record.weight * kept > self.learning.floor:
-                self._decaying.add((instance, skill))
+                self._decaying.setdefault(skill, set()).add(instance)
         found[instance] = made
         return made
 

@@ -86,6 +86,7 @@ _copies: WeakKeyDictionary[Catalogue, Copy] = WeakKeyDictionary()
 COLUMNS = ", ".join((*Record._fields, "number"))
 CHANGED = f"SELECT {COLUMNS} FROM routing_performance WHERE number > ? ORDER BY number"
 FOUND = f"SELECT {COLUMNS} FROM routing_performance WHERE instance = ? AND skill = ?"
+CALLS = "SELECT coalesce(max(calls), 0) FROM routing_performance WHERE skill = ?"
 WRITTEN = f"REPLACE INTO routing_performance ({COLUMNS}) VALUES ({', '.join('?' * (len(Record._fields) + 1))})"
 
 
@@ -96,7 +97,8 @@ def _write(connection: Any, seen: Observation, learning: Learning) -> int:
     number = connection.last_insert_rowid()
     found = connection.execute(FOUND, (seen.instance, seen.skill)).fetchall()
     record = Record(*found[0][:-1]) if found else Record(seen.instance, seen.skill, seen.at)
-    connection.execute(WRITTEN, (*folded(record, seen, learning), number))
+    calls = connection.execute(CALLS, (seen.skill,)).fetchall()[0][0] + 1
+    connection.execute(WRITTEN, (*folded(record, seen, calls, learning), number))
     if number % TRIMMED_EVERY == 0:
         _trim(connection, number, learning)
     return 1

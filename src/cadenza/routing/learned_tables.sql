@@ -4,6 +4,7 @@ CREATE TABLE routing_performance (
     instance TEXT NOT NULL,
     skill TEXT NOT NULL,
     at INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
     seen INTEGER NOT NULL,
     weight REAL NOT NULL,
     successes REAL NOT NULL,
@@ -16,6 +17,7 @@ CREATE TABLE routing_performance (
     PRIMARY KEY (instance, skill)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX routing_performance_number ON routing_performance (number);
+CREATE INDEX routing_performance_calls ON routing_performance (skill, calls);
 -- The keys of the last observations, so that each counts once.
 CREATE TABLE routing_observed (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
