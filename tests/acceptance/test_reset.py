@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cadenza import Context, step, workflow
+from cadenza import Context, Engine, RunFailed, step, workflow
 from cadenza.durable import events
+from cadenza.engine.fork import fork
 from cadenza.engine.retry import reset
-from cadenza.engine.store import Create, NewRun, Replaced, perform
+from cadenza.engine.store import Create, NewRun, Replaced, RunRow, perform
 from cadenza.errors import Fenced
 from tests.acceptance.deploys import engine
 
@@ -31,9 +32,18 @@ asyncio.run(main())
 """
 
 
+noted: list[str] = []
+
+
 @step
 async def reset_note(text: str) -> str:
+    noted.append(text)
+    if text in broken:
+        raise ValueError(text)
     return text
+
+
+broken: set[str] = set()
 
 
 @workflow
@@ -133,3 +143,98 @@ def test_a_run_that_has_gone_on_is_not_replaced(place: str, late: str, tmp_path:
             ]
 
     asyncio.run(main())
+
+
+async def settled(running: Engine, count: int) -> None:
+    while not (len(running.runs()) == count and all(row.status != "ready" for row in running.runs())) or any(
+        row.status == "running" for row in running.runs()
+    ):
+        await asyncio.sleep(0.005)
+
+
+def child_of(running: Engine, run_id: str) -> RunRow:
+    (child,) = [row for row in running.runs() if row.parent == run_id]
+    return child
+
+
+@pytest.mark.parametrize("how", ["fork", "reset"])
+def test_a_child_that_goes_on_beside_the_place_goes_on_in_the_fork_too(how: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with engine(tmp_path / "trips.db", verify_replay=True) as running:
+            handle = await running.start(reset_outer)
+            await settled(running, 2)
+            noted.clear()
+            if how == "fork":
+                again = await fork(running, handle.run_id, at="reset_note#2")
+            else:
+                again = await reset(running, handle.run_id, to="reset_note#2")
+            await settled(running, 4)
+            assert noted == ["b"]  # the child had begun, and does not begin once more
+            for each in (handle, again) if how == "fork" else (again,):
+                await running.signal(child_of(running, each.run_id).run_id, "word", each.run_id)
+                assert await each.result() == ["a", "b", each.run_id]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("at", ["reset_note#1", "reset_note#2", "@send:first#1", "@run:reset_receiver#1"])
+def test_what_was_sent_to_a_child_comes_once_in_a_fork(at: str, tmp_path: Path) -> None:
+    """What the copied journal says was sent, the fork's child has; what was sent later, the fork sends by itself."""
+
+    async def main() -> None:
+        async with engine(tmp_path / "trips.db", verify_replay=True) as running:
+            handle = await running.start(reset_sender)
+            await settled(running, 2)
+            forked = await fork(running, handle.run_id, at=at)
+            await settled(running, 4)
+            for each in (handle, forked):
+                child = child_of(running, each.run_id)
+                await running.signal(child.run_id, "last", each.run_id)
+                assert await each.result() == ["go", each.run_id]
+                got = [one.name for one in running.journal(child.run_id) if isinstance(one, events.MessageReceived)]
+                assert got == ["first", "last"]
+
+    asyncio.run(main())
+
+
+def test_a_child_that_has_failed_since_goes_on_from_its_failure_in_a_fork(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with engine(tmp_path / "trips.db", verify_replay=True) as running:
+            broken.add("second")
+            handle = await running.start(reset_failing)
+            with pytest.raises(RunFailed):
+                await handle.result()
+            broken.clear()
+            noted.clear()
+            forked = await fork(running, handle.run_id, at="reset_note#1")
+            assert await forked.result() == "second"
+            assert sorted(noted) == ["beside", "second"]  # and not "first"
+
+    asyncio.run(main())
+
+
+@workflow
+async def reset_two(ctx: Context) -> str:
+    await ctx.step(reset_note, "first")
+    return await ctx.step(reset_note, "second")
+
+
+@workflow
+async def reset_failing(ctx: Context) -> str:
+    child = ctx.start(reset_two)
+    await ctx.step(reset_note, "beside")
+    return await child.result()
+
+
+@workflow
+async def reset_receiver(ctx: Context) -> list[str]:
+    return [await ctx.receive("first", str), await ctx.receive("last", str)]
+
+
+@workflow
+async def reset_sender(ctx: Context) -> list[str]:
+    child = ctx.start(reset_receiver)
+    await ctx.step(reset_note, "before")
+    await child.send("first", "go")
+    await ctx.step(reset_note, "after")
+    return await child.result()

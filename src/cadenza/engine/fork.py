@@ -15,6 +15,7 @@ from cadenza.durable.define import find_workflow
 from cadenza.durable.path import is_path
 from cadenza.engine.dispatch import new_run
 from cadenza.engine.handle import RunHandle
+from cadenza.engine.offspring import Offspring
 from cadenza.engine.redoing import done_again
 from cadenza.engine.run_id import new_run_id
 from cadenza.engine.splice import Cut, Splice, Spliced
@@ -62,8 +63,8 @@ async def fork(
         raise UsageError("a fork needs a path to begin at, or an output to begin with")
     journal = engine.store.events(row.no, row.first_seq)
     cut = cut_at(engine, row, journal, at if at != "" else _first(journal, given))
-    spliced = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
-    return await create(engine, row, spliced)
+    spliced, children = splice(engine, row, journal, cut, given, redo_irreversible=redo_irreversible)
+    return await create(engine, row, spliced, children=children)
 
 
 def splice(
@@ -74,15 +75,17 @@ def splice(
     outputs: Mapping[str, Any],
     *,
     redo_irreversible: bool,
-) -> Spliced:
-    """The new run's journal; nothing is written. Raises as ``fork`` does."""
+) -> tuple[Spliced, list[NewRun]]:
+    """The new run's journal, and its children that go on; nothing is written. Raises as ``fork`` does."""
     now = engine.clock.now()
     workflow = find_workflow(row.workflow)
     spliced = Splice(engine.store, row, journal, workflow, cut, outputs).make(new_run_id(now, engine.chance), now)
     refuse_undone(row, spliced)
+    offspring = Offspring(engine.store, now)
+    continued = offspring.of(row, spliced, cut)
     if not redo_irreversible:
-        refuse_done_again(done_again(engine.store, journal, spliced))
-    return spliced
+        refuse_done_again([*done_again(engine.store, journal, spliced, continued), *offspring.done_again])
+    return spliced, [as_new(old, each) for each, old in offspring.continued] + offspring.begun
 
 
 def refuse_undone(row: RunRow, spliced: Spliced) -> None:

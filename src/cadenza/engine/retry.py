@@ -12,29 +12,23 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from cadenza.durable import commands, events
+from cadenza.durable import commands
 from cadenza.durable.children import child_run_id
 from cadenza.durable.define import find_workflow
-from cadenza.durable.failure import Failure
-from cadenza.durable.path import UNDO
 from cadenza.engine.fork import as_new, create, cut_at, refuse_done_again, refuse_undone, splice
 from cadenza.engine.handle import RunHandle
 from cadenza.engine.redoing import done_again
 from cadenza.engine.run_id import new_run_id
-from cadenza.engine.splice import Cut, Splice, Spliced
+from cadenza.engine.splice import Splice, Spliced
 from cadenza.engine.store import Filter, Replaced, RunRow
+from cadenza.engine.what_ended import cut_before_end
 from cadenza.errors import Fenced, UsageError
 
 if TYPE_CHECKING:
     from cadenza.engine.engine import Engine
 
-NAMING_A_PATH = ("cadenza.errors:StepError", "cadenza.errors:ChildError")
-"""Failures whose first argument is the path at which they arose."""
 ATTEMPTS_MAX = 50
 AGAIN_S = 0.02
-FAILING = (events.StepFailed, events.ChildEnded, events.MessageSent)
 
 
 async def retry(engine: Engine, run_id: str, *, redo_irreversible: bool = False) -> RunHandle[Any]:
@@ -85,7 +79,7 @@ class _Continuation:
         if (before := store.run(run_id)) is not None:
             raise UsageError(f"run {row.run_id} was retried already: run {before.run_id} is {before.shown_status}")
         journal = store.events(row.no, row.first_seq)
-        splice = Splice(store, row, journal, find_workflow(row.workflow), _cut(journal), {})
+        splice = Splice(store, row, journal, find_workflow(row.workflow), cut_before_end(journal), {})
         spliced = splice.make(run_id, self._engine.clock.now(), parent, path)
         if isinstance(spliced.ending, commands.Failed):
             raise UsageError(
@@ -137,9 +131,9 @@ async def reset(
         old = [] if row.ended else [_as_it_is(engine, each, f"reset to {to}") for each in _family(engine, row)]
         journal = engine.store.events(row.no, row.first_seq)
         cut = cut_at(engine, row, journal, to, "reset")
-        spliced = splice(engine, row, journal, cut, dict(outputs or {}), redo_irreversible=redo_irreversible)
+        spliced, children = splice(engine, row, journal, cut, dict(outputs or {}), redo_irreversible=redo_irreversible)
         try:
-            handle = await create(engine, row, spliced, row.business_id, instead_of=old)
+            handle = await create(engine, row, spliced, row.business_id, children, old)
         except Fenced:
             await asyncio.sleep(AGAIN_S)
             continue
@@ -172,61 +166,3 @@ def _family(engine: Engine, row: RunRow) -> list[RunRow]:
     for parent in found:  # grows while it is read
         found += engine.runs(Filter(parent=parent.run_id, limit=1_000_000))
     return [each for each in found if not each.ended]
-
-
-def _cut(journal: list[events.AnyEvent]) -> Cut:
-    """Before what ended the run; and before the first step that was undone then."""
-    index, path = _what_ended(journal)
-    undone = _undone(journal, index)
-    if undone is None:
-        return Cut(index, path, late="everything", keep_memos=True, keep_messages=True, how="retry")
-    return Cut(*undone, late="everything", keep_messages=True, how="retry")
-
-
-def _what_ended(journal: list[events.AnyEvent]) -> tuple[int, str]:
-    """The event that ended the run, and its path: a failed outcome, a deadline, or a cancellation; the last event if it
-    was the workflow's own code."""
-    last = journal[-1]
-    if isinstance(last, events.RunFailed):
-        failed = {each.path: index for index, each in enumerate(journal) if isinstance(each, FAILING) and _failed(each)}
-        for path in _paths_in(last.failure):
-            if path in failed:
-                return failed[path], path
-        fired = [index for index, each in enumerate(journal) if isinstance(each, events.TimerFired)]
-        if fired and "builtins:TimeoutError" in _kinds(last.failure):
-            return fired[-1], ""
-    else:
-        for index, event in enumerate(journal):
-            if isinstance(event, events.CancelRequested):
-                return index, ""
-    return len(journal) - 1, ""
-
-
-def _failed(event: events.StepFailed | events.ChildEnded | events.MessageSent) -> bool:
-    return isinstance(event, events.ChildEnded) or event.failure is not None
-
-
-def _kinds(failure: Failure | None) -> list[str]:
-    """The types of a failure and its causes."""
-    return [] if failure is None else [failure.type, *_kinds(failure.cause)]
-
-
-def _paths_in(failure: Failure | None) -> list[str]:
-    """The paths that a failure and its causes name, the innermost last."""
-    found: list[str] = []
-    while failure is not None:
-        if failure.type in NAMING_A_PATH and failure.details:
-            found += [each for each in msgspec.json.decode(failure.details)[:1] if isinstance(each, str)]
-        failure = failure.cause
-    return found
-
-
-def _undone(journal: list[events.AnyEvent], before: int) -> tuple[int, str] | None:
-    """Of the steps that were undone, the first that had its outcome before the event ``before``."""
-    begun = {
-        each.path.removesuffix(UNDO) for each in journal if isinstance(each, events.StepIntent) and UNDO in each.path
-    }
-    for index, event in enumerate(journal[:before]):
-        if isinstance(event, events.StepCompleted) and event.path in begun:
-            return index, event.path
-    return None

@@ -55,6 +55,7 @@ class Spliced(msgspec.Struct, frozen=True):
         undone: what the origin has undone, and the new journal says was done.
         open: the commands that have no outcome in it.
         ending: how the code ends on it, if it does.
+        under_way: the paths that were open at the cut.
     """
 
     started: events.RunStarted
@@ -63,6 +64,7 @@ class Spliced(msgspec.Struct, frozen=True):
     open: tuple[commands.Opened, ...]
     left: frozenset[str]
     ending: commands.Ending | None
+    under_way: frozenset[str]
 
 
 class _Late(Exception):
@@ -276,7 +278,7 @@ class Splice:
         letters = [events.stamped(each, now) for each in [*self._letters, *self._unread()]]
         history = (*kept, forked, *self._older_attributes(now), *letters)
         self._check([started, *history])
-        return Spliced(started, history, undone, still_open, left, ending)
+        return Spliced(started, history, undone, still_open, left, ending, frozenset(self._under_way))
 
     def _older_attributes(self, at: int) -> list[events.AttributesSet]:
         """Search attributes that earlier generations have set."""
