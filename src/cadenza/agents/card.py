@@ -5,8 +5,11 @@ Source: A2A protocol 1.0, "Agent Card" (name, description, version, skills with 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
+
+from cadenza.errors import DefinitionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,16 @@ class Card:
         price_usd: expected price of a call in US dollars; None is unknown, which is not zero.
         latency_s: expected seconds of a call; None is unknown.
         placement: labels of where it runs (``edge``, ``cloud``).
-        data_classes: classes of data that it may see; empty is any.
+        data_classes: classes of data that it may see (``restricted``). Data without a class may be seen by any agent;
+            data of a class only by agents that list it, so that an agent which says nothing never sees any.
         input_schema, output_schema: JSON Schema, made from the function's types.
+        concurrency: how many calls it can take at once; None is not limited.
+        requests_per_minute, tokens_per_minute: its rate limit; None is not limited.
+        owner: the person or team that answers for it.
+        purpose: what it is there for, where its description says what it does.
+
+    Raises:
+        DefinitionError: a number that makes no sense, or one text in place of several.
     """
 
     name: str
@@ -49,3 +60,25 @@ class Card:
     data_classes: tuple[str, ...] = ()
     input_schema: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
+    concurrency: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    owner: str = ""
+    purpose: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("skills", "placement", "data_classes"):
+            given: Any = getattr(self, name)
+            if isinstance(given, str):
+                raise DefinitionError(f"{self.name}: {name} is a tuple: write {name}=({given!r},)")
+            object.__setattr__(self, name, tuple(given))
+        for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
+            if (limit := getattr(self, name)) is not None and limit < 1:
+                raise DefinitionError(f"{self.name}: {name} is at least 1, or None for no limit; not {limit!r}")
+        for name in ("price_usd", "latency_s"):
+            if (prior := getattr(self, name)) is not None and not (math.isfinite(prior) and prior >= 0):
+                raise DefinitionError(f"{self.name}: {name} is 0 or more, or None if it is unknown; not {prior!r}")
+
+    def may_see(self, data_class: str) -> bool:
+        """Whether it may be given data of this class; any agent may be given data without one (``""``)."""
+        return not data_class or data_class in self.data_classes

@@ -104,11 +104,17 @@ class AgentDefinition(BaseModel):
     latency_s: Annotated[float | None, Field(ge=0)] = None
     placement: list[str] = []
     data_classes: list[str] = []
+    concurrency: Annotated[int | None, Field(ge=1)] = None
+    requests_per_minute: Annotated[int | None, Field(ge=1)] = None
+    tokens_per_minute: Annotated[int | None, Field(ge=1)] = None
+    owner: str = ""
+    purpose: str = ""
 
     @property
     def sha256(self) -> str:
-        """Hash of what is defined: comments and the order of keys do not count."""
-        plain = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        """Hash of what is defined: comments and the order of keys do not count, nor do defaults that are written."""
+        said = self.model_dump(mode="json", exclude_defaults=True)
+        plain = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(plain.encode()).hexdigest()
 
 
@@ -196,6 +202,11 @@ def build(file: AgentFile) -> Agent[Any]:
             latency_s=said.latency_s,
             placement=tuple(said.placement),
             data_classes=tuple(said.data_classes),
+            concurrency=said.concurrency,
+            requests_per_minute=said.requests_per_minute,
+            tokens_per_minute=said.tokens_per_minute,
+            owner=said.owner,
+            purpose=said.purpose,
         )
     except DefinitionError as error:
         raise file.invalid(str(error), "tools" if "tool" in str(error) else "name") from None

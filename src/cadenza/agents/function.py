@@ -59,6 +59,11 @@ def agent(
     latency_s: float | None = None,
     placement: tuple[str, ...] = (),
     data_classes: tuple[str, ...] = (),
+    concurrency: int | None = None,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+    owner: str = "",
+    purpose: str = "",
     effect: Effect = "idempotent",
     timeout_s: float | None = None,
     heartbeat_timeout_s: float | None = None,
@@ -73,7 +78,8 @@ def agent(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     Args:
         name: unique in the project; the function's name by default.
         description: for people; the docstring's first line by default.
-        skills, version, price_usd, latency_s, placement, data_classes: see Card.
+        skills, version, price_usd, latency_s, placement, data_classes, concurrency, requests_per_minute,
+            tokens_per_minute, owner, purpose: see Card.
         effect, timeout_s, heartbeat_timeout_s, retry, raises, undo, reconcile: see ``step``.
 
     Raises:
@@ -85,7 +91,6 @@ def agent(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         step: StepFunction[..., Any] = StepFunction(function, StepOptions(**options), name)
         if len(step.parameters.parameters) != 1:
             raise DefinitionError(f"{step.name}: an agent takes one input, not {len(step.parameters.parameters)}")
-        card_fields["skills"] = tuple(card_fields.get("skills", ()))
         if not card_fields.get("description"):
             card_fields["description"] = (function.__doc__ or "").strip().partition("\n")[0]
         made = FunctionAgent(step, Card(name=step.label, **card_fields))

@@ -53,7 +53,8 @@ class Agent(Carded, Generic[T]):
         requests_max: bound on the model requests of one turn.
         output_retries, tool_retries: how often the model may mend an answer, or a call of the same tool.
         timeout_s, retry: of a turn, as of any step. A repeated turn pays for nothing that was answered before.
-        description, version, skills, price_usd, latency_s, placement, data_classes: see Card.
+        card: description, version, skills, price_usd, latency_s, placement, data_classes, concurrency,
+            requests_per_minute, tokens_per_minute, owner, purpose: see Card.
         defined_in: where it is defined, if not in the calling module.
 
     Raises:

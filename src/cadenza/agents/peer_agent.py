@@ -29,6 +29,11 @@ class CardFields(TypedDict, total=False):
     latency_s: float | None
     placement: tuple[str, ...]
     data_classes: tuple[str, ...]
+    concurrency: int | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    owner: str
+    purpose: str
 
 
 class CallFields(CardFields, total=False):

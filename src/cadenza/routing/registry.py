@@ -1,0 +1,203 @@
+"""The registry: who there is, where it runs, what it can do, and whether it is well.
+
+Agents of this process are in it by themselves, as the instance without a name. More instances and versions are added;
+what other processes run, and what was added from a card's URL, is known from the catalogue.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cadenza.agents.agent import AnyAgent, agents, is_agent
+from cadenza.agents.card import Card, Skill
+from cadenza.durable.path import is_label
+from cadenza.errors import DefinitionError
+from cadenza.routing.discovery import Acceptance, Index, usable
+from cadenza.routing.instance import Instance
+
+
+class Missing:
+    """Stands where no value is given, as None may be one."""
+
+
+MISSING = Missing()
+
+
+class Registry:
+    """All instances that are known. Safe to use from any thread.
+
+    Args:
+        registered: the agents of this process by name; those that are registered later are found too.
+    """
+
+    def __init__(self, registered: Mapping[str, AnyAgent] = agents) -> None:
+        self._registered = registered
+        self._mutex = threading.RLock()
+        self._added: dict[str, Instance] = {}
+        self._seen: list[AnyAgent] = []
+        self._own: tuple[Instance, ...] | None = None
+        self._indexes: dict[int, tuple[tuple[Instance, ...], Index]] = {}
+
+    def add(
+        self,
+        agent: AnyAgent,
+        *,
+        instance: str = "",
+        health_url: str = "",
+        source: str = "code",
+        **card_changes: Any,
+    ) -> Instance:
+        """Add an instance of an agent, or another version of one.
+
+        Args:
+            instance: its name, unique in its version (``eu-1``). Without one, the agent itself gets these changes.
+            health_url: answers ``GET`` with 2xx while it is well.
+            card_changes: fields of its card that differ from the agent's: ``placement``, ``version``, ``price_usd``, or
+                ``name``, to make an agent of another name a version of this one.
+
+        Raises:
+            DefinitionError: there is an instance of this name, version and agent, or the changes make no sense.
+        """
+        if not is_agent(agent):
+            raise DefinitionError(f"{agent!r} is not an agent. Decorate the function with @agent")
+        if instance and not is_label(instance):
+            raise DefinitionError(f"{instance!r} is no name of an instance; use letters, digits, '_', '-' and '.'")
+        card, problem = card_of(agent)
+        if problem:
+            raise DefinitionError(problem)
+        if unknown := [each for each in card_changes if each not in Card.__dataclass_fields__]:
+            raise DefinitionError(f"{card.name}: {unknown[0]!r} is no field of a card")
+        made = _instance(agent, dataclasses.replace(card, **card_changes), instance, health_url, source)
+        with self._mutex:
+            self._check_free(made)
+            self._added[made.key] = made
+            self._own = None
+        return made
+
+    def remove(self, key: str) -> None:
+        """Take an added instance out again; what is not there is no matter."""
+        with self._mutex:
+            self._added.pop(key, None)
+            self._own = None
+
+    def _check_free(self, made: Instance) -> None:
+        other = self._added.get(made.key)
+        if other is None:
+            namesake = self._registered.get(made.card.name)
+            if namesake is None or namesake is made.agent or made.name:
+                return
+            if card_of(namesake)[0].version != made.card.version:
+                return
+        raise DefinitionError(
+            f"there are two agents {made.card.name!r} of version {made.card.version!r}"
+            + (f", instance {made.name!r}" if made.name else "")
+            + ". Give another version=… to what differs, or instance=… to the same agent at another place"
+        )
+
+    def instances(self) -> Sequence[Instance]:
+        """All instances: those of this process first, in the order of their definition."""
+        return self._all()
+
+    def instance(self, key: str) -> Instance | None:
+        """The instance of this key."""
+        return next((each for each in self._all() if each.key == key), None)
+
+    def find(
+        self,
+        *,
+        skill: str = "",
+        tags: Sequence[str] = (),
+        text: str = "",
+        placement: Sequence[str] = (),
+        accepts: Any = MISSING,
+        output_schema: dict[str, Any] | None = None,
+        here: bool = True,
+    ) -> Sequence[Instance]:
+        """Instances that have all that is asked for; those whose words fit ``text`` best first.
+
+        Args:
+            skill: the id of a skill.
+            tags: all of them are on one of its skills.
+            text: some of its words are on the card: name, description, purpose, skills with tags and examples.
+            placement: labels that it has.
+            accepts: a value that fits its input.
+            output_schema: what comes out of it fits this JSON Schema.
+            here: only those that this process can call; False: also those that it only knows of.
+
+        Raises:
+            UnknownName: nobody has such a skill or label; with the nearest ones.
+        """
+        instances = self._all()
+        index = self._index(instances)
+        found: set[int] | None = None
+        for some in (*([index.skills[index.skill(skill).id]] if skill else []), *map(index.labelled, placement)):
+            found = set(some) if found is None else found & set(some)
+        if tags:
+            found = index.tagged(tags) if found is None else found & index.tagged(tags)
+        if text:
+            order = index.ranked(text, found)
+        else:
+            order = sorted(found) if found is not None else list(range(len(instances)))
+        acceptance = None if accepts is MISSING else Acceptance(accepts)
+        return [
+            each
+            for each in map(instances.__getitem__, order)
+            if (each.agent is not None or not here)
+            and (acceptance is None or not acceptance.problem(each))
+            and (output_schema is None or not usable(each, output_schema))
+        ]
+
+    def skill_named(self, skill: str) -> Skill:
+        """The skill of this id. Raises UnknownName with the nearest skills."""
+        return self._index(self._all()).skill(skill)
+
+    # --- what it is made of ---------------------------------------------------------------------------------------
+
+    def _all(self) -> tuple[Instance, ...]:
+        return self.own()
+
+    def own(self) -> tuple[Instance, ...]:
+        """The instances that this process has code for."""
+        with self._mutex:
+            registered = list(self._registered.values())
+            if self._own is None or registered != self._seen:
+                known = {id(each.agent): each for each in self._own or () if each.key not in self._added}
+                implicit = [known.get(id(each)) or _implicit(each) for each in registered]
+                self._own = (*(each for each in implicit if each.key not in self._added), *self._added.values())
+                self._seen = registered
+            return self._own
+
+    def _index(self, instances: tuple[Instance, ...]) -> Index:
+        with self._mutex:
+            held = self._indexes.get(id(instances))
+            if held is None or held[0] is not instances:
+                if len(self._indexes) >= 4:
+                    self._indexes.pop(next(iter(self._indexes)))
+                held = self._indexes[id(instances)] = (instances, Index([each.card for each in instances]))
+            return held[1]
+
+
+def card_of(agent: AnyAgent) -> tuple[Card, str]:
+    """An agent's card; one without schemas, and the reason, if a type of its has none."""
+    try:
+        return agent.card, ""
+    except Exception as error:  # whatever a user's type raises
+        bare = getattr(agent, "_card", None)
+        card = bare if isinstance(bare, Card) else Card(agent.name)
+        return card, f"the card of {agent.name!r} has no schema: {type(error).__name__}: {error}"
+
+
+def _implicit(agent: AnyAgent) -> Instance:
+    card, problem = card_of(agent)
+    return dataclasses.replace(_instance(agent, card, "", "", "code"), problem=problem)
+
+
+def _instance(agent: AnyAgent, card: Card, name: str, health_url: str, source: str) -> Instance:
+    return Instance(agent, card, name, owner=card.owner, purpose=card.purpose, health_url=health_url, source=source)
+
+
+registry = Registry()
+"""The one of this process."""
