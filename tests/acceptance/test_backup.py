@@ -170,6 +170,22 @@ back_up(Path({str(store)!r}), Path({str(tmp_path / "copy.db")!r}))
     assert not list(tmp_path.glob("*copy*"))
 
 
+def test_what_a_killed_backup_has_left_is_removed_by_the_next(store: Path, tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from cadenza.engine.sqlite.backup import back_up
+def die(copied, pages):
+    os.kill(os.getpid(), signal.SIGKILL)
+back_up(Path({str(store)!r}), Path({str(tmp_path / "copy.db")!r}), die)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
+    assert list(tmp_path.glob(".copy.db.*.part*"))
+    (tmp_path / f".copy.db.{os.getppid()}.part").touch()  # of a process that lives
+    assert back_up(store, tmp_path / "copy.db").runs
+    assert [each.name for each in tmp_path.glob(".copy.db.*")] == [f".copy.db.{os.getppid()}.part"]
+
+
 def test_the_command(tmp_path: Path) -> None:
     cadenza = Project(tmp_path)
     cadenza("run", "flows.py:checkout", '{"id": 1, "item": "tea"}', "--id", "one")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cadenza.agents.elsewhere import whole
-from cadenza.agents.usage import Usage, by_agent, of_memos
+from cadenza.agents.usage import Usage, by_agent, of_memos, total
 from cadenza.durable import events
 from cadenza.durable.failure import Failure
 from cadenza.engine.engine import Engine
@@ -108,9 +108,22 @@ class History:
             yield from generation.items.values()
 
     def used(self) -> tuple[Usage, ...]:
-        """What the model requests of this run and its children used, one row an agent."""
+        """What the model requests of this run and its children used, one row an agent: the sum of its items."""
         below = [each for child in self.children.values() for each in child.used()]
-        return by_agent([*(each for item in self.items() for each in item.paid()), *below])
+        return by_agent([*(each for item in self.items() for each in item.used()), *below])
+
+    def copied(self) -> int:
+        """How many of those requests were not made by this run, but by the one that it was forked or retried from."""
+        own = sum(total(item.used()).requests - total(item.paid()).requests for item in self.items() if item.copied)
+        return own + sum(child.copied() for child in self.children.values())
+
+    def attributes(self) -> dict[str, events.Scalar]:
+        """Its search attributes, as they are now."""
+        found: dict[str, events.Scalar | None] = {}
+        for event in self.events:
+            if isinstance(event, events.AttributesSet):
+                found |= event.values
+        return {name: value for name, value in found.items() if value is not None}
 
     def count(self) -> int:
         """Items of this run and its children."""
@@ -143,6 +156,7 @@ class _Reader:
         self.history = History(row, journal)
         self._generation = Generation(0, row.created_at, b"")
         self._intents: dict[str, int] = {}
+        self._updates: dict[str, Item] = {}
 
     def read(self) -> History:
         for event in self.history.events:
@@ -168,6 +182,8 @@ class _Reader:
                 self._generation.patches.append(id)
             case events.MessageReceived():
                 self._message(event)
+            case events.UpdateReceived() | events.UpdateAnswered():
+                self._update(event)
             case events.CancelRequested(reason=reason):
                 self._item(f"@cancel#{event.at}", "cancel", "cancel", event.at, "completed", event.at).notes.append(
                     reason or "cancellation was requested"
@@ -250,6 +266,21 @@ class _Reader:
         item.value = event.value
         if event.sender:
             item.notes.append(f"from run {event.sender}")
+
+    def _update(self, event: events.UpdateReceived | events.UpdateAnswered) -> None:
+        if isinstance(event, events.UpdateReceived):
+            self._generation.messages += 1
+            path = f"@update:{event.name}#{self._generation.messages}"
+            self._updates[event.id] = item = self._item(path, "update", event.name, event.at, "open")
+            item.input = event.value
+            return
+        item = self._updates.get(event.id)
+        if item is None:
+            return
+        item.state, item.ended = "failed" if event.failure is not None else "completed", event.at
+        item.value, item.failure = event.value, event.failure
+        if event.refused:
+            item.notes.append("refused")
 
     def _end(self, event: events.AnyEvent) -> None:
         history = self.history

@@ -25,6 +25,8 @@ def history_json(history: History, questions: list[Question], alive: set[str]) -
         "generations": [_generation(each) for each in history.generations],
         "questions": [each.as_json() for each in questions if each.run_id == history.row.run_id],
         "children": [history_json(child, questions, alive) for child in history.children.values()],
+        "attributes": history.attributes(),
+        "copied_requests": history.copied(),
         "usage": [dataclasses.asdict(each) for each in history.used()],
         "cut": history.cut,
     }

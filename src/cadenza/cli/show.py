@@ -97,11 +97,16 @@ def facts(history: History, alive: set[str]) -> list[tuple[str, str]]:
         gone = "" if row.owner in alive else "; its process is gone: the next worker takes the run up"
         found.append(("worker", row.owner + gone))
     if row.status == "waiting" and row.wake_at:
-        found.append(("wakes", clock(row.wake_at)))
+        timers = [each for each in history.generations[-1].waiting if "@timer" in each] if history.generations else []
+        first = ", for the first of " if len(timers) > 1 else ", for "
+        found.append(("wakes", clock(row.wake_at) + (first + ", ".join(timers[:5]) if timers else "")))
+    if attributes := history.attributes():
+        found.append(("attributes", ", ".join(f"{name}={json.dumps(value)}" for name, value in attributes.items())))
     entries = counted(history.count(), "entry", "entries")
     found.append(("journal", f"{counted(len(history.events), 'event')}, {entries}"))
     if used := history.used():
-        found.append(("models", str(total(used))))
+        before = f"; {counted(history.copied(), 'request')} of these by the run before" if history.copied() else ""
+        found.append(("models", str(total(used)) + before))
         found += [("", f"{each.agent}: {each} ({', '.join(each.models)})") for each in used]
     return found
 

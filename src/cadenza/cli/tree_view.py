@@ -96,6 +96,8 @@ def _remark(item: Item) -> str:
         return str(item.failure)
     if item.kind == "ask":
         return _ask_remark(item)
+    if item.kind == "update" and item.state == "completed":
+        return f"answered: {item.value.decode(errors='replace')}" if item.value else "answered"
     if item.state == "retrying" and item.tries:
         return f"will be retried: {item.tries[-1].failure}"
     if item.notes:

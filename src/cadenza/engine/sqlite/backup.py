@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def back_up(source: Path, target: Path, progress: Progress | None = None) -> Bac
     if not target.parent.is_dir():
         raise StoreUnavailable(str(target), "its folder does not exist", f"Create it: mkdir -p {target.parent}")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _remove_abandoned(target)
     try:
         schema = _copy(source, part, target, progress)
         done = _checked(part, source, target, schema)
@@ -96,6 +98,24 @@ def _checked(part: Path, source: Path, target: Path, schema: int) -> Backup:
         finally:
             close(copy)
     return Backup(str(target), part.stat().st_size, schema, int(runs), int(events))
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what backups to ``target`` have left that were killed: their processes are gone."""
+    ours = re.compile(re.escape(f".{target.name}.") + r"(\d+)\.part(?:-wal|-shm|-journal)?")
+    for path in target.parent.iterdir():
+        if (found := ours.fullmatch(path.name)) is not None and not _lives(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()  # a file of this number is not ours yet: somebody else had the number before
 
 
 def _sync(path: Path) -> None:
