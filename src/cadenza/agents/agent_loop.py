@@ -175,7 +175,7 @@ def definition_of(agent: Agent[Any]) -> Definition:
             made.description,
             made.function_schema.json_schema,
             getattr(tool, "effect", ""),
-            made.requires_approval,
+            bool(getattr(tool, "needs_approval", False)),
         ]
         tools[name] = codec.fingerprint(shape, f"the tool {name}")
     schema = codec.fingerprint(codec.adapter(agent.output).json_schema(mode="serialization"), "the output type")
@@ -248,7 +248,7 @@ def _made(tool: Tool[..., Any]) -> pydantic_ai.Tool[Any]:
         tool.fn if tool.is_async else _in_thread(tool.fn),
         name=tool.name,
         description=tool.description or None,
-        requires_approval=tool.needs_approval,
+        requires_approval=tool.needs_approval is True,
     )
 
 

@@ -7,6 +7,7 @@ to read is a result too. While a tool runs, ``step.key()`` and ``step.memo`` are
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,11 +83,13 @@ class DurableToolset(WrapperToolset[TurnState]):
     ) -> Any:
         state = ctx.deps
         declared = self.tools.get(name)
-        state.tool_calls += 1
         try:
-            if declared is None:
+            call = None if declared is None else _Call(declared, key_of(state, ctx), state.agent)
+            if call and not ctx.tool_call_approved and await call.needs_approval(tool_args):
+                raise ApprovalRequired
+            state.tool_calls += 1
+            if call is None:
                 return await super().call_tool(name, tool_args, ctx, tool)
-            call = _Call(declared, key_of(state, ctx), state.agent)
             return await call.made(tool_args, lambda: super(DurableToolset, self).call_tool(name, tool_args, ctx, tool))
         except (ModelRetry, ToolFailed, ApprovalRequired, CallDeferred):
             raise
@@ -99,6 +102,28 @@ class _Call:
     def __init__(self, tool: Tool[..., Any], key: str, agent: str) -> None:
         self._tool, self._key, self._agent = tool, key, agent
         self._what = f"the result of the tool {tool.name} of agent {agent}"
+
+    async def needs_approval(self, arguments: dict[str, Any]) -> bool:
+        """What the tool's function says of these arguments; a later attempt is told what it has said.
+
+        Raises:
+            AgentError: the function failed.
+        """
+        decide = self._tool.needs_approval
+        if isinstance(decide, bool):
+            return False  # the model's request says that already
+
+        async def ask() -> bool:
+            try:
+                found = decide(copy.deepcopy(arguments))
+                return bool(await found if hasattr(found, "__await__") else found)
+            except Exception as error:
+                problem = f"needs_approval failed: {type(error).__name__}: {error}"
+                raise AgentError(self._agent, self._part, problem, "Nothing was done.") from error
+
+        key = f"approval/{self._key.removeprefix('tool/')}"
+        given = {"tool": self._tool.name, "arguments": arguments}
+        return bool(await current_scope.get().memo(key, ask, "idempotent", given))
 
     async def made(self, arguments: dict[str, Any], perform: Callable[[], Any]) -> Any:
         """The result of the call. Raises ModelRetry and ToolFailed for the model, and what ends the step."""

@@ -7,12 +7,16 @@ the turn ends, the run asks and is parked, and another turn goes on with the ans
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import sys
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import PurePath
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeGuard, TypeVar, cast
+
+import msgspec
 
 from cadenza.agents.agent import AnyAgent, is_agent, register
 from cadenza.agents.called import called
@@ -28,7 +32,7 @@ from cadenza.durable.define import Retry, StepFunction, StepOptions, steps
 from cadenza.durable.human import Answer
 from cadenza.durable.path import is_label
 from cadenza.durable.scope import current_scope
-from cadenza.errors import AgentRefused, DefinitionError
+from cadenza.errors import AgentRefused, DefinitionError, UnknownName
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from cadenza.agents.agent_loop import Mind
 
 T = TypeVar("T")
+OPTIONS = ("model", "retry", "settings", "timeout_s")
+"""What may differ from one call of an agent to the next."""
 
 
 class Agent(Carded, Generic[T]):
@@ -82,11 +88,7 @@ class Agent(Carded, Generic[T]):
     ) -> None:
         if not is_label(name):
             raise DefinitionError(f"the agent name {name!r}: use letters, digits, '_', '-' and '.'")
-        given = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
-        if not given:
-            raise DefinitionError(f"agent {name}: give at least one model")
-        self.model_names = tuple(each if isinstance(each, str) else each.model_id for each in given)
-        self.model_objects = {each.model_id: each for each in given if not isinstance(each, str)}
+        self.model_names, self.model_objects = _models(name, model)
         self.instructions, self.settings = instructions, dict(settings or {})
         self.tools: dict[str, Tool[..., Any] | AnyAgent] = {}
         for each in tools:
@@ -100,16 +102,48 @@ class Agent(Carded, Generic[T]):
         self.output_retries, self.tool_retries = output_retries, tool_retries
         self.minds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Mind]] = weakref.WeakKeyDictionary()
         super().__init__(_card(name, card))
-        if retry is not None:
-            retry = Retry(
-                retry.attempts, retry.delay_s, retry.factor, retry.delay_s_max, retry.jitter,
-                (*retry.never_on, AgentRefused),
-            )  # fmt: skip
-        self._turn = _turn_step(self, StepOptions(timeout_s=timeout_s, retry=retry))
+        self._changes: dict[str, Any] = {}
+        self._turn = _turn_step(self, StepOptions(timeout_s=timeout_s, retry=_sensible(retry)))
         self._definition = _definition_step(self)
         register(self, defined_in or f"{_module_of(sys._getframe(1))}:{name}")  # pyright: ignore[reportPrivateUsage]
         for step in (self._turn, self._definition):
             steps[step.name] = step
+
+    def options(self, **changes: Any) -> Self:
+        """The same agent with other options for one call: ``ctx.call(writer.options(timeout_s=5), text)``.
+
+        Args:
+            changes: ``timeout_s`` and ``retry`` of a turn; ``model``, as of Agent; ``settings``, over the agent's own.
+                Model and settings are part of the call's input: replay must be given the same ones.
+
+        Raises:
+            UnknownName: any other option. DefinitionError: no model.
+        """
+        if unknown := [each for each in changes if each not in OPTIONS]:
+            raise UnknownName("option of a call of an agent", unknown[0], OPTIONS)
+        twin = copy.copy(self)
+        twin._changes = dict(self._changes)
+        if "model" in changes:
+            twin.model_names, objects = _models(self.name, changes["model"])
+            for model_id, each in objects.items():
+                self.model_objects.setdefault(model_id, each)
+            twin._changes["models"] = twin.model_names
+        if "settings" in changes:
+            twin.settings = {**self.settings, **changes["settings"]}
+            twin._changes["settings"] = {**self._changes.get("settings", {}), **changes["settings"]}
+        if "retry" in changes:
+            changes["retry"] = _sensible(changes["retry"])
+        of_step = {name: each for name, each in changes.items() if name in ("timeout_s", "retry")}
+        twin._turn = _turn_step(twin, msgspec.structs.replace(self._turn.settings, **of_step))
+        return twin
+
+    def _as_called(self, pinned: Definition) -> Definition:
+        """The run's definition, with the options of this call."""
+        if not self._changes:
+            return pinned
+        models, settings = self._changes.get("models", pinned.models), self._changes.get("settings", {})
+        changed = dataclasses.replace(pinned, models=models, settings={**pinned.settings, **settings})
+        return dataclasses.replace(changed, version=changed.hashed())
 
     @property
     def description(self) -> str:
@@ -167,7 +201,7 @@ class Agent(Carded, Generic[T]):
         Returns:
             The last turn, and the conversation after it.
         """
-        pinned = await asyncio.shield(self._pinned(ctx))
+        pinned = self._as_called(await asyncio.shield(self._pinned(ctx)))
         keep = history is not None
         paused = history or Paused()
         turn = await ctx.step(self._turn, input, pinned, Continuation(paused, keep=True) if keep else None)
@@ -198,6 +232,22 @@ class Agent(Carded, Generic[T]):
 def _is_more_than_a_step(thing: Any) -> TypeGuard[AnyAgent]:
     """Whether it is an agent with turns, or one whose call parks the run or starts another."""
     return is_agent(thing) and not isinstance(thing, FunctionAgent)
+
+
+def _models(name: str, model: str | Model | Sequence[str | Model]) -> tuple[tuple[str, ...], dict[str, Model]]:
+    """The names of an agent's models, and those that were given as objects."""
+    given = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
+    if not given:
+        raise DefinitionError(f"agent {name}: give at least one model")
+    names = tuple(each if isinstance(each, str) else each.model_id for each in given)
+    return names, {each.model_id: each for each in given if not isinstance(each, str)}
+
+
+def _sensible(retry: Retry | None) -> Retry | None:
+    """The same, but never for what will not pass."""
+    if retry is None:
+        return None
+    return msgspec.structs.replace(retry, never_on=tuple(dict.fromkeys((*retry.never_on, AgentRefused))))
 
 
 def _turn_step(agent: Agent[Any], options: StepOptions) -> StepFunction[..., Turn]:

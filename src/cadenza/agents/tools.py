@@ -14,6 +14,8 @@ from cadenza.errors import DefinitionError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+NeedsApproval = Callable[[dict[str, Any]], Any]
+"""Says of a call's arguments whether a person must approve it; may be async."""
 ToolEffect = Literal["read", "idempotent", "irreversible"]
 TIMEOUT_S = 300.0
 RESULT_BYTES_MAX = 4_000_000
@@ -29,7 +31,7 @@ class Tool(Generic[P, T]):
         name: str | None = None,
         description: str = "",
         effect: ToolEffect = "idempotent",
-        needs_approval: bool = False,
+        needs_approval: bool | NeedsApproval = False,
         assignee: str = "",
         timeout_s: float | None = TIMEOUT_S,
         raises: tuple[type[Exception], ...] = (),
@@ -70,7 +72,7 @@ def tool(
     name: str | None = None,
     description: str = "",
     effect: ToolEffect = "idempotent",
-    needs_approval: bool = False,
+    needs_approval: bool | NeedsApproval = False,
     assignee: str = "",
     timeout_s: float | None = TIMEOUT_S,
     raises: tuple[type[Exception], ...] = (),
@@ -84,7 +86,8 @@ def tool(fn: Any = None, /, **options: Any) -> Any:
         description: the docstring by default.
         effect: what calling it again would do: ``read`` (nothing), ``idempotent`` (safe with the same ``step.key()``;
             the default), ``irreversible`` (must not happen twice: if it is unknown whether it did, a person is asked).
-        needs_approval: a person approves, edits or rejects each call; the run is parked meanwhile.
+        needs_approval: a person approves, edits or rejects each call; the run is parked meanwhile. Or a function of the
+            arguments that says whether; it is asked once a call, and what it says is kept.
         assignee: the person or group that is asked.
         timeout_s: seconds for one call; None is no limit.
         raises: exceptions whose message goes back to the model, which may try again. Any other fails the step.
