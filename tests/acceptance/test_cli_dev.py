@@ -49,6 +49,7 @@ def test_an_edit_of_what_was_done_begins_a_new_run(cadenza: Project) -> None:
         terminal.until("Approve?")
         saved(terminal, cadenza, "receipt = await ctx.step(charge, order)", "receipt = await ctx.step(double, 1)")
         terminal.until("Saved: starting again")
+        terminal.until("would block at")
         terminal.until("Approve?")
         terminal.type("y\n\n")  # it is replayed when it goes on
         terminal.until("It stays blocked; a new run begins")

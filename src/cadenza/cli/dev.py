@@ -107,6 +107,16 @@ def _serve(project: Project, target: str, input: str | None, store: str) -> None
             say("Waiting for a change …", "dim")
             _wait_for_change(project, before)
         say("Saved: starting again.", "cyan")
+        _say_who_would_block(target, store)
+
+
+def _say_who_would_block(target: str, store: str) -> None:
+    """Print what ``check-deploy`` says of the store's runs on the new code, if some of them would not go on with it."""
+    file = target.rpartition(":")[0] if ":" in target else target
+    command = [sys.executable, "-m", "cadenza", "check-deploy", file, "--store", store]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == exit_codes.BLOCKED:
+        say(f"{done.stdout}{done.stderr}".rstrip(), "yellow")
 
 
 def _turn(command: list[str], project: Project, before: State) -> int:
