@@ -54,10 +54,16 @@ from cadenza.errors import (
 from cadenza.patterns.concurrent import concurrent
 from cadenza.patterns.map_reduce import map_reduce
 from cadenza.patterns.sequential import sequential
+from cadenza.routing.failure import Abstained, NoCandidate
+from cadenza.routing.need import Need
+from cadenza.routing.router import Router as _Router
+from cadenza.routing.score import scorer
 
 __version__ = "0.1.0"
+Context.caller = _Router()
 
 __all__ = [
+    "Abstained",
     "Agent",
     "AgentError",
     "Alerts",
@@ -89,6 +95,8 @@ __all__ = [
     "InputInvalid",
     "Live",
     "ModelUnavailable",
+    "Need",
+    "NoCandidate",
     "NotDone",
     "OutcomeUnknown",
     "PeerError",
@@ -116,6 +124,7 @@ __all__ = [
     "map_reduce",
     "on_all",
     "run",
+    "scorer",
     "sequential",
     "step",
     "tool",

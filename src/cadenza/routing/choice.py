@@ -53,6 +53,7 @@ class Choice:
         confidence: 0 to 1, calibrated where the strategy can; None where it says nothing.
         reason: one sentence for people.
         fallback_of: the key of the instance whose failure led to this choice; empty for a first choice.
+        left_out: how many rows more there were than a table keeps.
     """
 
     need: Need
@@ -64,3 +65,4 @@ class Choice:
     confidence: float | None = None
     reason: str = ""
     fallback_of: str = ""
+    left_out: int = 0

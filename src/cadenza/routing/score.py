@@ -1,0 +1,231 @@
+"""Who is best: scorers, each from 0 (worst) to 1 (best), and the weights that presets give them.
+
+A scorer that knows nothing of a candidate says None and takes no part in its mean: an unknown price is not a low one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any, Protocol, cast, overload
+
+from cadenza.agents.card import Card
+from cadenza.errors import DefinitionError
+from cadenza.routing.candidates import Candidate
+from cadenza.routing.choice import Score
+from cadenza.routing.need import Need, Preset
+
+PRESETS: dict[Preset, dict[str, float]] = {
+    "quality": {"semantic": 2.0, "performance": 4.0, "price": 0.25, "latency": 0.25, "load": 0.5},
+    "balanced": {"semantic": 2.0, "performance": 2.0, "price": 1.0, "latency": 1.0, "load": 1.0},
+    "cheap": {"semantic": 1.0, "performance": 1.0, "price": 4.0, "latency": 0.25, "load": 0.5},
+    "fast": {"semantic": 1.0, "performance": 1.0, "price": 0.25, "latency": 3.0, "load": 2.0},
+}
+"""Weights by the scorer's name. A rule's is 1 in each, unless its decorator says otherwise."""
+
+
+class Scorer(Protocol):
+    """One view of the candidates. ``version`` changes with what it computes: a table keeps it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+    def score(
+        self, need: Need, text: str, candidates: Sequence[Candidate], draw: random.Random, now: int
+    ) -> Sequence[Score]:
+        """One score for each candidate, in their order.
+
+        Args:
+            text: what is to be done, in plain words.
+            draw: seeded by the call.
+            now: microseconds since 1970.
+        """
+        ...
+
+
+class Scores(Sequence[Score]):
+    """Scores in columns: 10,000 of them are two lists, not 10,000 objects.
+
+    Args:
+        values: of each candidate.
+        known: what they were made of: a column for each name; None in it is left out of a candidate's ``known``.
+    """
+
+    def __init__(self, values: list[float | None], known: Mapping[str, list[Any]] | None = None) -> None:
+        self.values, self.known = values, dict(known or {})
+
+    @classmethod
+    def of(cls, scores: Sequence[Score]) -> Scores:
+        """The same in columns."""
+        if isinstance(scores, Scores):
+            return scores
+        names = dict.fromkeys(name for score in scores for name in score.known)
+        columns = {name: [score.known.get(name) for score in scores] for name in names}
+        return cls([score.value for score in scores], columns)
+
+    @overload
+    def __getitem__(self, index: int) -> Score: ...
+    @overload
+    def __getitem__(self, index: slice) -> Scores: ...
+    def __getitem__(self, index: int | slice) -> Score | Scores:
+        if isinstance(index, slice):
+            return Scores(self.values[index], {name: column[index] for name, column in self.known.items()})
+        known = {name: column[index] for name, column in self.known.items() if column[index] is not None}
+        return Score(self.values[index], known)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[Score]:
+        return (self[index] for index in range(len(self.values)))
+
+
+scorers: dict[str, Scorer] = {}
+"""Those that take part in every choice in which they have a weight, by name."""
+rule_weights: dict[str, float] = {}
+
+
+def weights_of(need: Need) -> dict[str, float]:
+    """The weights of a need: its preset's, those of all rules, and its own. Raises DefinitionError."""
+    if need.prefer not in PRESETS:
+        raise DefinitionError(f"Need.prefer is one of {', '.join(PRESETS)}, not {need.prefer!r}")
+    weights = PRESETS[need.prefer] | rule_weights | need.weights
+    for name, weight in need.weights.items():
+        if name not in scorers and name not in PRESETS[need.prefer]:
+            raise DefinitionError(f"Need.weights names {name!r}; the scorers are {', '.join(sorted(scorers))}")
+        if not 0 <= weight < float("inf"):
+            raise DefinitionError(f"Need.weights: {name} is a number from 0 up, not {weight}")
+    return {name: weight for name, weight in weights.items() if weight > 0 and name in scorers}
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+RuleFunction = Callable[[Need, Card], float | None]
+
+
+class Rule:
+    """A user's function as a scorer."""
+
+    version = "1"
+
+    def __init__(self, fn: RuleFunction, name: str) -> None:
+        self.fn, self.name = fn, name
+
+    def __call__(self, need: Need, card: Card) -> float | None:
+        return self.fn(need, card)
+
+    def score(
+        self, need: Need, text: str, candidates: Sequence[Candidate], draw: random.Random, now: int
+    ) -> Sequence[Score]:
+        """See ``Scorer``. Raises DefinitionError if the function's value is none of a score."""
+        values = [self.fn(need, each.card) for each in candidates]
+        for value, each in zip(values, candidates, strict=True):
+            if value is not None and not 0 <= value <= 1:
+                raise DefinitionError(f"the scorer {self.name} says {value} of {each.key}; a score is from 0 to 1")
+        return Scores(values)
+
+
+@overload
+def scorer(fn: RuleFunction, /) -> Rule: ...
+@overload
+def scorer(*, name: str = "", weight: float = 1.0) -> Callable[[RuleFunction], Rule]: ...
+def scorer(fn: RuleFunction | None = None, /, *, name: str = "", weight: float = 1.0) -> Any:
+    """Let a function of a need and a card take part in every choice.
+
+    Args:
+        fn: returns 0 (worst) to 1 (best), or None where it has nothing to say; it does no I/O.
+        name: under which it is shown and weighted; the function's by default.
+        weight: beside those of the presets; ``Need.weights`` can say otherwise.
+
+    Raises:
+        DefinitionError: another scorer has the name.
+    """
+
+    def decorate(function: RuleFunction) -> Rule:
+        made = Rule(function, name or function.__name__)
+        other = scorers.get(made.name)
+        if other is not None and not (isinstance(other, Rule) and _place(other.fn) == _place(function)):
+            raise DefinitionError(f"{_place(function)}: another scorer is named {made.name!r}. Give name=…")
+        scorers[made.name], rule_weights[made.name] = made, weight
+        return made
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _place(fn: RuleFunction) -> str:
+    return f"{fn.__module__}:{fn.__qualname__}"
+
+
+# --- price and latency ------------------------------------------------------------------------------------------------
+
+
+class LowIsGood:
+    """A scorer of a quantity: half the median's is 2/3, the median's 1/2, twice the median's 1/3.
+
+    Args:
+        prior: reads it from a card; None where the card does not say.
+        observed: what was seen of instances, by key; it counts for more than a card.
+    """
+
+    version = "1"
+
+    def __init__(
+        self,
+        name: str,
+        unit: str,
+        prior: Callable[[Card], float | None],
+        observed: Callable[[Need, Sequence[Candidate], int], Mapping[str, float]] | None = None,
+    ) -> None:
+        self.name, self._unit, self._prior, self.observed = name, unit, prior, observed
+
+    def score(
+        self, need: Need, text: str, candidates: Sequence[Candidate], draw: random.Random, now: int
+    ) -> Sequence[Score]:
+        """See ``Scorer``."""
+        prior = self._prior
+        amounts = [prior(each.card) for each in candidates]
+        known: dict[str, list[Any]] = {self._unit: amounts}
+        if self.observed is not None and (seen := self.observed(need, candidates, now)):
+            amounts = [seen.get(each.key, amount) for each, amount in zip(candidates, amounts, strict=True)]
+            known = {self._unit: amounts, "observed": [True if each.key in seen else None for each in candidates]}
+        some = [amount for amount in amounts if amount is not None]
+        if not some:
+            return Scores(amounts)
+        half = median(some)
+        if half <= 0:
+            return Scores([None if x is None else 1.0 if x <= 0 else 0.0 for x in amounts], known)
+        if len(some) == len(amounts):
+            return Scores([half / (half + x) for x in some], known)
+        return Scores([None if x is None else half / (half + x) for x in amounts], known)
+
+
+# --- load -------------------------------------------------------------------------------------------------------------
+
+outstanding: dict[str, int] = {}
+"""Calls under way in this process, by the instance's key; changed on the engine's loop only."""
+
+
+class Load:
+    """Least outstanding: calls of this process that are under way."""
+
+    name, version = "load", "1"
+
+    def score(
+        self, need: Need, text: str, candidates: Sequence[Candidate], draw: random.Random, now: int
+    ) -> Sequence[Score]:
+        """See ``Scorer``."""
+        if not outstanding:
+            return Scores([1.0] * len(candidates))
+        counts = [outstanding.get(each.key, 0) for each in candidates]
+        return Scores([1.0 / (1 + count) for count in counts], {"outstanding": counts})
+
+
+for _each in (
+    LowIsGood("price", "price_usd", lambda card: card.price_usd),
+    LowIsGood("latency", "latency_s", lambda card: card.latency_s),
+    Load(),
+):
+    scorers[_each.name] = cast("Scorer", _each)
