@@ -86,8 +86,8 @@ def misplaced(placement: Sequence[str], data_class: str, card: Card) -> str:
     """Why this agent must not be given such data; empty if it may. The one rule, wherever it is looked at."""
     if missing := [label for label in placement if label not in card.placement]:
         return f"placement: it has {', '.join(card.placement) or 'none'}, {', '.join(missing)} is needed"
-    if data_class and card.data_classes and data_class not in card.data_classes:
-        return f"data class: it may see {', '.join(card.data_classes)}, not {data_class}"
+    if not card.may_see(data_class):
+        return f"data class: it may see {', '.join(card.data_classes) or 'none'}, not {data_class}"
     return ""
 
 
