@@ -132,6 +132,7 @@ def test_what_was_decided_is_kept_over_a_crash(tmp_path: Path) -> None:
                 await begun.wait()
                 while "approval/1/c0" not in saved(engine, handle.run_id):
                     await asyncio.sleep(0.01)
+            await engine.close(grace_s=0.0)
             return handle.run_id
 
     async def second(run_id: str) -> None:
