@@ -7,13 +7,20 @@ import functools
 from abc import ABC, abstractmethod
 from typing import Any, get_args
 
+from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card
 from cadenza.agents.json_schema import Fits
 from cadenza.durable import codec
 
 
 class Carded(ABC):
-    """An agent by its card; ``types`` are those of its input and its output."""
+    """An agent by its card; ``types`` are those of its input and its output.
+
+    Attributes:
+        survivor: what ``invoke`` hands its calls to, if the agent has a policy.
+    """
+
+    survivor: AnyAgent | None = None
 
     def __init__(self, card: Card) -> None:
         self._card = card

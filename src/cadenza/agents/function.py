@@ -5,10 +5,12 @@ A call is a durable step under the agent's name, so everything that holds for st
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from cadenza.agents.agent import register
+from cadenza.agents.call_policy import CallPolicy, Change, refuse_twice, under
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.carded import Carded
 from cadenza.durable.context import Context
@@ -33,15 +35,25 @@ class FunctionAgent(Carded, Generic[P, T]):
         return positional[0] if positional else Any, self.step.types["return"]
 
     def invoke(self, ctx: Context, input: Any) -> Awaitable[T]:
-        """See ``Agent``."""
+        """See ``AnyAgent``."""
+        if self.survivor is not None:
+            return self.survivor.invoke(ctx, input)
         return ctx.step(cast("StepFunction[..., T]", self.step), input)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self.step.fn(*args, **kwargs)
 
     def options(self, **changes: Any) -> FunctionAgent[P, T]:
-        """The same agent with other step options for one call."""
-        return FunctionAgent(self.step.options(**changes), self._card)
+        """The same agent with other step options for one call; its policy does not hold for it."""
+        twin = copy.copy(self)
+        twin.step, twin.survivor = self.step.options(**changes), None
+        return twin
+
+    def within(self, change: Change, **options: Any) -> Self:
+        """See ``Stepped``."""
+        twin = cast("Self", self.options(**options))
+        twin.step = cast("StepFunction[P, T]", change(twin.step))
+        return twin
 
 
 @overload
@@ -71,8 +83,9 @@ def agent(
     raises: tuple[type[Exception], ...] = (),
     undo: Callable[..., Any] | None = None,
     reconcile: Callable[..., Any] | None = None,
+    policy: CallPolicy | None = None,
 ) -> Callable[[Callable[P, Any]], FunctionAgent[P, Any]]: ...
-def agent(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+def agent(fn: Any = None, /, *, name: str | None = None, policy: CallPolicy | None = None, **options: Any) -> Any:
     """Register a function of one typed input as an agent.
 
     Args:
@@ -81,6 +94,7 @@ def agent(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         skills, version, price_usd, latency_s, placement, data_classes, concurrency, requests_per_minute,
             tokens_per_minute, owner, purpose: see Card.
         effect, timeout_s, heartbeat_timeout_s, retry, raises, undo, reconcile: see ``step``.
+        policy: how calls survive; see Policy.
 
     Raises:
         DefinitionError: not one input, contradicting options, or a name that another agent has.
@@ -94,6 +108,8 @@ def agent(fn: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         if not card_fields.get("description"):
             card_fields["description"] = (function.__doc__ or "").strip().partition("\n")[0]
         made = FunctionAgent(step, Card(name=step.label, **card_fields))
+        refuse_twice(made.name, policy, options)
+        made.survivor = under(made, policy)
         register(made, step.name)
         steps[step.name] = step
         return made

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from cadenza.agents.credential import ApiKey, Credential, secret_in
 from cadenza.agents.json_schema import type_of
 from cadenza.agents.operation import Message, Operation, Parameter, idempotency_header, placeholders
-from cadenza.agents.peer_agent import CallFields, PeerAgent, split
+from cadenza.agents.peer_agent import CallFields, PeerAgent, policy_in, split
 from cadenza.durable.define import Effect, Retry, StepOptions, step
 from cadenza.errors import DefinitionError, PeerError, PeerFailed, PeerRefused, PeerUnavailable
 
@@ -90,6 +90,7 @@ class HttpAgent(PeerAgent):
         self._bytes_max = fields.pop("bytes_max", 1_000_000)
         self._credential = _credential(name, auth, self._operation)
         _check(name, self._operation, self._headers)
+        policy = policy_in(fields, name)
         options, of_card = split(fields, "an HTTP agent")
         self._effect = options["effect"] = _effect(name, self._operation.method, options.get("effect"))
         options.setdefault("timeout_s", 30.0)
@@ -97,7 +98,7 @@ class HttpAgent(PeerAgent):
             options.setdefault("retry", Retry(attempts=4, delay_s=0.5))
         of_card["description"] = of_card.get("description") or self._operation.description
         types = (_typed(input, self._operation.input_schema, name), _typed(output, self._operation.output_schema, name))
-        super().__init__("http", name, self._ask, types, StepOptions(**options), of_card)
+        super().__init__("http", name, self._ask, types, StepOptions(**options), of_card, policy)
 
     async def _ask(self, input: Any) -> Any:
         from pydantic_core import to_jsonable_python

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeGuard, TypeVar, cast
 import msgspec
 
 from cadenza.agents.agent import AnyAgent, is_agent, register
+from cadenza.agents.call_policy import CallPolicy, Change, refuse_twice, under
 from cadenza.agents.called import called
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.carded import Carded
@@ -59,6 +60,7 @@ class Agent(Carded, Generic[T]):
         requests_max: bound on the model requests of one turn.
         output_retries, tool_retries: how often the model may mend an answer, or a call of the same tool.
         timeout_s, retry: of a turn, as of any step. A repeated turn pays for nothing that was answered before.
+        policy: how calls survive; see Policy.
         card: description, version, skills, price_usd, latency_s, placement, data_classes, concurrency,
             requests_per_minute, tokens_per_minute, owner, purpose: see Card.
         defined_in: where it is defined, if not in the calling module.
@@ -83,6 +85,7 @@ class Agent(Carded, Generic[T]):
         tool_retries: int = 2,
         timeout_s: float | None = None,
         retry: Retry | None = None,
+        policy: CallPolicy | None = None,
         defined_in: str = "",
         **card: Any,
     ) -> None:
@@ -103,14 +106,18 @@ class Agent(Carded, Generic[T]):
         self.minds: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Mind]] = weakref.WeakKeyDictionary()
         super().__init__(_card(name, card))
         self._changes: dict[str, Any] = {}
+        refuse_twice(name, policy, {"timeout_s": timeout_s, "retry": retry})
         self._turn = _turn_step(self, StepOptions(timeout_s=timeout_s, retry=_sensible(retry)))
         self._definition = _definition_step(self)
+        self.survivor = under(self, policy)
         register(self, defined_in or f"{_module_of(sys._getframe(1))}:{name}")  # pyright: ignore[reportPrivateUsage]
         for step in (self._turn, self._definition):
             steps[step.name] = step
 
     def options(self, **changes: Any) -> Self:
         """The same agent with other options for one call: ``ctx.call(writer.options(timeout_s=5), text)``.
+
+        Its policy does not hold for it; ``policy.on`` gives it one.
 
         Args:
             changes: ``timeout_s`` and ``retry`` of a turn; ``model``, as of Agent; ``settings``, over the agent's own.
@@ -122,6 +129,7 @@ class Agent(Carded, Generic[T]):
         if unknown := [each for each in changes if each not in OPTIONS]:
             raise UnknownName("option of a call of an agent", unknown[0], OPTIONS)
         twin = copy.copy(self)
+        twin.survivor = None
         twin._changes = dict(self._changes)
         if "model" in changes:
             twin.model_names, objects = _models(self.name, changes["model"])
@@ -174,6 +182,12 @@ class Agent(Carded, Generic[T]):
             found.update(each.family())
         return found
 
+    def within(self, change: Change, **options: Any) -> Self:
+        """See ``Stepped``: the step is a turn."""
+        twin = self.options(**options)
+        twin._turn = change(twin._turn)
+        return twin
+
     def prompt(self, input: Any) -> str:
         """What the model is told of an input."""
         return (
@@ -186,6 +200,8 @@ class Agent(Carded, Generic[T]):
 
     def invoke(self, ctx: Context, input: Any) -> Awaitable[T]:
         """See ``AnyAgent``. Raises InputInvalid at once if the input does not fit."""
+        if self.survivor is not None:
+            return self.survivor.invoke(ctx, self.given(input))
         return asyncio.ensure_future(self._call(ctx, self.given(input)))
 
     async def _call(self, ctx: Context, input: Any) -> T:

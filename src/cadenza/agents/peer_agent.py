@@ -10,6 +10,7 @@ from typing import Any, Self, TypedDict
 from msgspec.structs import replace
 
 from cadenza.agents.agent import register
+from cadenza.agents.call_policy import CallPolicy, refuse_twice, under
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.function import FunctionAgent
 from cadenza.durable.define import Effect, Retry, StepFunction, StepOptions, steps
@@ -37,7 +38,7 @@ class CardFields(TypedDict, total=False):
 
 
 class CallFields(CardFields, total=False):
-    """What a definition may say about a call as well; see ``step``."""
+    """What a definition may say about a call as well; see ``step``, and Policy."""
 
     effect: Effect
     timeout_s: float | None
@@ -45,6 +46,7 @@ class CallFields(CardFields, total=False):
     retry: Retry | None
     reconcile: Callable[..., Any] | None
     undo: Callable[..., Any] | None
+    policy: CallPolicy | None
 
 
 class PeerAgent(FunctionAgent[[Any], Any]):
@@ -55,6 +57,7 @@ class PeerAgent(FunctionAgent[[Any], Any]):
         call: asks it; runs inside of the step.
         input, output: types of what goes in and comes out.
         options: of the step; ``fields`` are those of the card.
+        policy: how calls survive.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class PeerAgent(FunctionAgent[[Any], Any]):
         types: tuple[Any, Any],
         options: StepOptions,
         fields: dict[str, Any],
+        policy: CallPolicy | None = None,
     ) -> None:
         async def ask(input: Any) -> Any:
             return await call(input)
@@ -74,6 +78,7 @@ class PeerAgent(FunctionAgent[[Any], Any]):
         options = replace(options, retry=_sensible(options.retry), raises=(PeerRefused,))
         step: StepFunction[[Any], Any] = StepFunction(ask, options, name)
         super().__init__(step, Card(name=name, **fields))
+        self.survivor = under(self, policy)
         register(self, f"{defining_module()}:{name}")
         steps[step.name] = step
 
@@ -84,7 +89,7 @@ class PeerAgent(FunctionAgent[[Any], Any]):
         if "retry" in changes:
             changes["retry"] = _sensible(changes["retry"])
         twin = copy.copy(self)
-        twin.step = self.step.options(**changes)
+        twin.step, twin.survivor = self.step.options(**changes), None
         return twin
 
 
@@ -93,6 +98,13 @@ def _sensible(retry: Retry | None) -> Retry | None:
     if retry is None:
         return None
     return replace(retry, never_on=tuple(dict.fromkeys((*retry.never_on, *FINAL))))
+
+
+def policy_in(fields: CallFields, name: str) -> CallPolicy | None:
+    """Take the policy out of a definition. Raises DefinitionError if an option is given in both."""
+    policy = fields.pop("policy", None)
+    refuse_twice(name, policy, fields)
+    return policy
 
 
 def split(fields: CallFields, what: str) -> tuple[dict[str, Any], dict[str, Any]]:

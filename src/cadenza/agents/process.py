@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from cadenza.agents.child_process import ChildProcess, Command, Declared, DeclaredUnavailable
 from cadenza.agents.credential import check_variable, secret_in
-from cadenza.agents.peer_agent import CallFields, PeerAgent, split
+from cadenza.agents.peer_agent import CallFields, PeerAgent, policy_in, split
 from cadenza.durable.define import Retry, StepOptions, step
 from cadenza.errors import DefinitionError, StepTimeout
 
@@ -77,11 +77,12 @@ class ProcessAgent(PeerAgent):
         if not 0 <= self._warm <= WARM_MAX:
             raise DefinitionError(f"{name}: warm is a number of processes, 0 to {WARM_MAX}, not {self._warm}")
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+        policy = policy_in(fields, name)
         options, of_card = split(fields, "a process agent")
         options.setdefault("timeout_s", 600.0)
         if options.get("effect") != "irreversible":
             options.setdefault("retry", Retry(never_on=(StepTimeout,)))
-        super().__init__("process", name, self._ask, (input, output), StepOptions(**options), of_card)
+        super().__init__("process", name, self._ask, (input, output), StepOptions(**options), of_card, policy)
 
     async def _ask(self, input: Any) -> Any:
         from pydantic_core import to_jsonable_python

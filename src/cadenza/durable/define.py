@@ -21,6 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _PLAIN = (str, int, float, bool)
 Effect = Literal["read", "idempotent", "compensatable", "irreversible"]
+Around = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -159,6 +160,8 @@ class StepFunction(Signature[P, T]):
     """A function that may have effects. Called in workflow code through ``ctx.step``; elsewhere it is the function."""
 
     kind = "step"
+    around: Around | None = None
+    """Calls each attempt, on the real loop, with its time limits; what it raises is how the attempt has failed."""
 
     def __init__(self, fn: Callable[P, Any], options: StepOptions, label: str | None = None) -> None:
         super().__init__(fn, label)
@@ -185,6 +188,12 @@ class StepFunction(Signature[P, T]):
         twin._options.check(self.label)
         twin.undo = None if twin._options.undo is None else as_step(twin._options.undo)
         twin.reconcile = twin._options.reconcile
+        return twin
+
+    def within(self, around: Around) -> StepFunction[P, T]:
+        """The same step, whose attempts are called by ``around``."""
+        twin = self.options()
+        twin.around = around
         return twin
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:

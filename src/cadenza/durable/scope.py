@@ -21,6 +21,7 @@ class Scope(Protocol):
     async def memo(self, key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any: ...
     def saved(self) -> Mapping[str, bytes]: ...
     def heartbeat(self, detail: Any) -> None: ...
+    def now(self) -> int: ...
 
 
 class Outside:
@@ -35,6 +36,9 @@ class Outside:
     @property
     def undo_of(self) -> str:
         raise UsageError("step.undo_of() is for code inside of a running undo")
+
+    def now(self) -> int:
+        raise UsageError("the engine's time is for code inside of a running step")
 
     async def memo(self, key: str, fn: Callable[[], Any], effect: str, input: Any) -> Any:
         """A step that is called directly, as in a unit test, has no journal: the function is simply called."""

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -63,6 +63,10 @@ class StepScope:
     def catalogue(self) -> Catalogue:
         """Of the engine."""
         return self._run.env.catalogue
+
+    def now(self) -> int:
+        """The engine's time, in microseconds since 1970."""
+        return self._run.now()
 
     def heartbeat(self, detail: Any) -> None:
         self._loop.call_soon_threadsafe(self._beat, detail)
@@ -232,7 +236,9 @@ class Attempt:
         step = self._command.step
         settings = step.settings
         try:
-            if settings.timeout_s is not None or settings.heartbeat_timeout_s is not None:
+            if step.around is not None:
+                value = await step.around(self._once)
+            elif settings.timeout_s is not None or settings.heartbeat_timeout_s is not None:
                 value = await self._limited(settings.timeout_s, settings.heartbeat_timeout_s)
             elif step.is_async:
                 args, kwargs = self._args
@@ -256,6 +262,12 @@ class Attempt:
         if result.annotation is not Any:
             result.decode(raw, what)  # what replay will do must work now
         return raw
+
+    def _once(self) -> Awaitable[Any]:
+        settings = self._command.step.settings
+        if settings.timeout_s is not None or settings.heartbeat_timeout_s is not None:
+            return self._limited(settings.timeout_s, settings.heartbeat_timeout_s)
+        return self._call()
 
     async def _call(self) -> Any:
         args, kwargs = self._args

@@ -27,10 +27,16 @@
     │   ├── CompensationError      a run failed and not all of it could be undone
     │   ├── OutcomeUnknown         nobody knows whether an irreversible effect happened
     │   ├── UpdateFailed           an update has no result
-    │   └── PeerError              an agent outside of this process did not do its work
-    │       ├── PeerFailed         for good
-    │       │   └── PeerRefused    and nothing has happened: it said no, or was never reached
-    │       └── PeerUnavailable    for now: it may be tried again
+    │   ├── PeerError              an agent outside of this process did not do its work
+    │   │   ├── PeerFailed         for good
+    │   │   │   └── PeerRefused    and nothing has happened: it said no, or was never reached
+    │   │   └── PeerUnavailable    for now: it may be tried again
+    │   ├── NeverBegan             an agent was not asked: another one may be, without doubt
+    │   │   ├── CircuitOpen        it has failed too often of late
+    │   │   └── Overloaded         too much waits for it already
+    │   ├── RetriesSpent           an agent failed, and its retry budget is used up
+    │   ├── OutputRejected         an agent's output was checked, and never good enough
+    │   └── Exhausted              every level of a fallback chain has failed
     ├── AgentError                 an agent's turn failed: its model, a tool, its output
     │   └── AgentRefused           for a reason that does not pass
     ├── StepTimeout                an attempt took too long
@@ -61,6 +67,7 @@ from cadenza.errors.outcome import (
     UpdateFailed,
 )
 from cadenza.errors.root import CadenzaError, Failure
+from cadenza.errors.routing import CircuitOpen, Exhausted, NeverBegan, OutputRejected, Overloaded, RetriesSpent
 from cadenza.errors.store import (
     Fenced,
     InboxFull,
@@ -101,11 +108,13 @@ __all__ = [
     "AgentRefused",
     "CadenzaError",
     "ChildError",
+    "CircuitOpen",
     "CompensationError",
     "ContinuedAsNew",
     "DefinitionError",
     "DuplicateRun",
     "Evicted",
+    "Exhausted",
     "Failure",
     "Fenced",
     "ImportRefused",
@@ -114,16 +123,20 @@ __all__ = [
     "JournalFull",
     "KeyMissing",
     "ModelUnavailable",
+    "NeverBegan",
     "NoStore",
     "Nondeterminism",
     "NotSerialisable",
     "OutcomeError",
     "OutcomeUnknown",
+    "OutputRejected",
+    "Overloaded",
     "PayloadTooLarge",
     "PeerError",
     "PeerFailed",
     "PeerRefused",
     "PeerUnavailable",
+    "RetriesSpent",
     "RunBlocked",
     "RunCancelled",
     "RunFailed",
