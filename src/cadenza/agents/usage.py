@@ -38,9 +38,13 @@ class Usage:
     latency_s: float = 0.0
 
     def __str__(self) -> str:
-        requests = f"{self.requests:,} request{'' if self.requests == 1 else 's'}"
+        return f"{self.requests:,} request{'' if self.requests == 1 else 's'}, {self.spent}"
+
+    @property
+    def spent(self) -> str:
+        """Tokens, price and time, for people."""
         price = "price unknown" if self.price_usd is None else f"${self.price_usd:,.4f}"
-        return f"{requests}, {self.input_tokens:,} + {self.output_tokens:,} tokens, {price}, {self.latency_s:.1f} s"
+        return f"{self.input_tokens:,} + {self.output_tokens:,} tokens, {price}, {self.latency_s:.1f} s"
 
     def __add__(self, other: Usage) -> Usage:
         priced = self.price_usd is not None and other.price_usd is not None
@@ -66,7 +70,9 @@ def of_memos(memos: Iterable[tuple[str, bytes]]) -> list[Usage]:
     used: list[Usage] = []
     for key, raw in memos:
         if REQUEST.fullmatch(key):
-            with contextlib.suppress(LookupError, TypeError, ValueError):  # a step's own memo of such a name
+            with contextlib.suppress(
+                AttributeError, LookupError, TypeError, ValueError
+            ):  # a step's own memo of such a name
                 used.append(of_memo(json.loads(raw)))
     return used
 

@@ -248,8 +248,8 @@ class _Reader:
             state = "failed"
         began = getattr(event, "started_at", 0) or self._intents.get(event.path, event.at)
         item = self._item(event.path, "step", _short(event.name), began, state, event.at)
-        if not item.tries and not item.memos and item.path not in self._intents:
-            item.began = began
+        if not item.tries and item.path not in self._intents:
+            item.began = min(item.began, began) if item.memos else began
         if isinstance(event, events.StepCancelled):
             item.notes.append("cancelled: workflow code no longer waited")
             return

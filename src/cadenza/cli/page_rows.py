@@ -9,6 +9,7 @@ from typing import Any
 
 from cadenza.cli.axis import Axis
 from cadenza.cli.board import seconds
+from cadenza.cli.calls import calls_of
 from cadenza.cli.failures import failure_text
 from cadenza.cli.history import History, Item
 from cadenza.cli.history_tree import Node, tree_of
@@ -116,8 +117,8 @@ class Rows:
             parts.append(f"<h3>attempt {each.attempt} failed</h3><pre>{text}</pre>")
         parts += [f"<h3>{name}</h3><pre>{self._value(raw)}</pre>" for name, raw in _values(item)]
         parts += [
-            f"<h3>memo {self._safe(each.key)} ({self._safe(each.effect)})</h3><pre>{self._value(each.value)}</pre>"
-            for each in item.memos
+            f"<h3>{self._safe(call.name)} ({self._safe(each.effect)})</h3><pre>{self._value(each.value)}</pre>"
+            for call, each in zip(calls_of(item.memos), item.memos, strict=True)
         ]
         parts.append("</div>")
         return "".join(parts)

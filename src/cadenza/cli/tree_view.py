@@ -10,6 +10,7 @@ from rich.text import Text
 from cadenza.agents.usage import total
 from cadenza.cli.axis import Axis, axis_of
 from cadenza.cli.board import seconds
+from cadenza.cli.calls import calls_of
 from cadenza.cli.history import History, Item
 from cadenza.cli.history_tree import Node, tree_of
 from cadenza.cli.streams import clean
@@ -20,6 +21,8 @@ MARKS = {
 }  # fmt: skip
 SIBLINGS_MAX = 30
 SIBLINGS_SHOWN = 5
+CALLS_MAX = 12
+CALLS_SHOWN = 4
 TIMELINE_MAX = 100
 NAME_WIDTH_MAX = 36
 TOOK_WIDTH = 10
@@ -39,6 +42,8 @@ def _lines(nodes: list[Node], indent: str, everything: bool) -> Iterator[Text]:
         guide, below = ("└ ", "  ") if last else ("├ ", "│ ")
         node, prefix = _unwrapped(node)
         yield _line(node, prefix, indent + guide)
+        if node.item is not None and node.item.memos:
+            yield from _call_lines(node.item, indent + below, everything)
         yield from _lines(node.below, indent + below, everything)
     if skipped:
         took = [each.ended - each.began for each in skipped if each.ended and each.began]
@@ -46,6 +51,19 @@ def _lines(nodes: list[Node], indent: str, everything: bool) -> Iterator[Text]:
         yield Text.assemble(
             (f"{indent}└ ", "dim"), ("✓ ", "green"), (f"{len(skipped):,} more that completed{span}", "dim")
         )
+
+
+def _call_lines(item: Item, indent: str, everything: bool) -> Iterator[Text]:
+    """A line for each request and tool call of a step; of many, the first and the last."""
+    calls = list(calls_of(item.memos))
+    skipped = 0 if everything or len(calls) <= CALLS_MAX else len(calls) - 2 * CALLS_SHOWN
+    for index, call in enumerate(calls):
+        if skipped and CALLS_SHOWN <= index < CALLS_SHOWN + skipped:
+            if index == CALLS_SHOWN:
+                yield Text(f"{indent}· … {skipped:,} more; --all shows every one", style="dim")
+            continue
+        name, detail = clean(call.name), clean(" ".join(call.detail.split()))
+        yield Text.assemble((f"{indent}{'  ' * call.depth}· ", "dim"), name, (f"  {detail}", "dim"))
 
 
 def _chosen(nodes: list[Node], everything: bool) -> tuple[list[Node], list[Node]]:
