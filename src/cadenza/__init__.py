@@ -56,6 +56,7 @@ from cadenza.patterns.map_reduce import map_reduce
 from cadenza.patterns.sequential import sequential
 from cadenza.routing.failure import Abstained, NoCandidate
 from cadenza.routing.need import Need
+from cadenza.routing.registry import registry
 from cadenza.routing.router import Router as _Router
 from cadenza.routing.score import scorer
 
@@ -123,6 +124,7 @@ __all__ = [
     "concurrent",
     "map_reduce",
     "on_all",
+    "registry",
     "run",
     "scorer",
     "sequential",

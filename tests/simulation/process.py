@@ -58,6 +58,7 @@ class VirtualService(Service):
     """The production service with that lease."""
 
     lease_keeper = VirtualKeeper  # type: ignore[assignment]  # its store is a ProcessStore
+    companions = ()  # they use real threads
 
 
 class VirtualEngine(Engine):

@@ -100,6 +100,11 @@ class HttpAgent(PeerAgent):
         types = (_typed(input, self._operation.input_schema, name), _typed(output, self._operation.output_schema, name))
         super().__init__("http", name, self._ask, types, StepOptions(**options), of_card, policy)
 
+    @property
+    def url(self) -> str:
+        """Of the endpoint, with ``{name}`` where fields of the input go."""
+        return self._operation.url
+
     async def _ask(self, input: Any) -> Any:
         from pydantic_core import to_jsonable_python
 

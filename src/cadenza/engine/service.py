@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from cadenza.durable.events import RunStarted
 from cadenza.durable.versioning import ENGINE_FLAGS
 from cadenza.engine.catalogue import Catalogue
 from cadenza.engine.clock import Clock
+from cadenza.engine.companion import Companion, Company, companions
 from cadenza.engine.dispatch import new_run
 from cadenza.engine.environment import Environment
 from cadenza.engine.finding import find_run
@@ -36,6 +38,7 @@ class Service:
     """
 
     lease_keeper: type[LeaseKeeper] = LeaseKeeper
+    companions: Sequence[Companion] = companions
 
     def __init__(self, store: Store, options: EngineOptions, clock: Clock, chance: random.Random) -> None:
         self.store, self.options, self.clock, self.chance = store, options, clock, chance
@@ -49,6 +52,7 @@ class Service:
         self.lease: LeaseKeeper
         self.lock: FileLock | None = None
         self.pulse: asyncio.TimerHandle | None = None
+        self._company = Company()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._nudged = False
 
@@ -86,6 +90,8 @@ class Service:
             if self.options.adopt_all:
                 await self.worker.unblock_all()
             self.worker.claim()
+            if locks is not None:  # nobody else sees a store in memory
+                self._company.begin(self.companions, self.catalogue, self.owner)
         self.beat()
 
     def environment(self, loop: asyncio.AbstractEventLoop) -> Environment:
@@ -115,6 +121,7 @@ class Service:
             return
         if self.worker is not None:
             await self.worker.drain(grace_s)
+        await self._company.end()
         self.leave()
 
     def leave(self) -> None:

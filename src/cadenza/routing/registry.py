@@ -1,22 +1,39 @@
 """The registry: who there is, where it runs, what it can do, and whether it is well.
 
 Agents of this process are in it by themselves, as the instance without a name. More instances and versions are added;
-what other processes run, and what was added from a card's URL, is known from the catalogue.
+what other processes run, and what was added from a card's URL, is known from the catalogue: of the running step's
+engine, or of the one that is given.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from cadenza.agents.agent import AnyAgent, agents, is_agent
 from cadenza.agents.card import Card, Skill
 from cadenza.durable.path import is_label
+from cadenza.engine.catalogue import Catalogue, current_catalogue
+from cadenza.engine.companion import companions
 from cadenza.errors import DefinitionError
-from cadenza.routing.discovery import Acceptance, Index, usable
 from cadenza.routing.instance import Instance
+
+if TYPE_CHECKING:  # imported where it is used: a program that chooses no agent does not pay for it
+    from cadenza.routing.discovery import Index
+    from cadenza.routing.kept import Known
+
+INDEXES_MAX = 4
+REFRESH_S = 1.0
+"""What others have written is read again after so many seconds."""
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1_000
 
 
 class Missing:
@@ -31,15 +48,18 @@ class Registry:
 
     Args:
         registered: the agents of this process by name; those that are registered later are found too.
+        now: the time in microseconds.
     """
 
-    def __init__(self, registered: Mapping[str, AnyAgent] = agents) -> None:
-        self._registered = registered
+    def __init__(self, registered: Mapping[str, AnyAgent] = agents, now: Callable[[], int] = wall_clock) -> None:
+        self._registered, self.now = registered, now
         self._mutex = threading.RLock()
         self._added: dict[str, Instance] = {}
         self._seen: list[AnyAgent] = []
         self._own: tuple[Instance, ...] | None = None
-        self._indexes: dict[int, tuple[tuple[Instance, ...], Index]] = {}
+        self._kept: WeakKeyDictionary[Catalogue, Known] = WeakKeyDictionary()
+        self._merged: WeakKeyDictionary[Catalogue, tuple[Any, int, tuple[Instance, ...]]] = WeakKeyDictionary()
+        self._indexes: list[Index] = []
 
     def add(
         self,
@@ -97,13 +117,27 @@ class Registry:
             + ". Give another version=… to what differs, or instance=… to the same agent at another place"
         )
 
-    def instances(self) -> Sequence[Instance]:
-        """All instances: those of this process first, in the order of their definition."""
-        return self._all()
+    def instances(self, catalogue: Catalogue | None = None) -> Sequence[Instance]:
+        """All instances: those of this process first, in the order of their definition.
 
-    def instance(self, key: str) -> Instance | None:
+        Args:
+            catalogue: what else is known; by default that of the engine whose step is running, if one is.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        return self._all(catalogue)
+
+    def instance(self, key: str, catalogue: Catalogue | None = None) -> Instance | None:
         """The instance of this key."""
-        return next((each for each in self._all() if each.key == key), None)
+        return next((each for each in self._all(catalogue) if each.key == key), None)
+
+    def refresh(self, catalogue: Catalogue) -> None:
+        """Read what others have written until now, also if it was read a moment ago. Raises StoreError."""
+        from cadenza.routing import kept
+
+        with self._mutex:
+            kept.read(catalogue, self._kept.setdefault(catalogue, kept.Known()), self.now())
 
     def find(
         self,
@@ -115,6 +149,7 @@ class Registry:
         accepts: Any = MISSING,
         output_schema: dict[str, Any] | None = None,
         here: bool = True,
+        catalogue: Catalogue | None = None,
     ) -> Sequence[Instance]:
         """Instances that have all that is asked for; those whose words fit ``text`` best first.
 
@@ -126,11 +161,14 @@ class Registry:
             accepts: a value that fits its input.
             output_schema: what comes out of it fits this JSON Schema.
             here: only those that this process can call; False: also those that it only knows of.
+            catalogue: see ``instances``.
 
         Raises:
             UnknownName: nobody has such a skill or label; with the nearest ones.
         """
-        instances = self._all()
+        from cadenza.routing.discovery import Acceptance, usable
+
+        instances = self._all(catalogue)
         index = self._index(instances)
         found: set[int] | None = None
         for some in (*([index.skills[index.skill(skill).id]] if skill else []), *map(index.labelled, placement)):
@@ -150,14 +188,37 @@ class Registry:
             and (output_schema is None or not usable(each, output_schema))
         ]
 
-    def skill_named(self, skill: str) -> Skill:
+    def skill_named(self, skill: str, catalogue: Catalogue | None = None) -> Skill:
         """The skill of this id. Raises UnknownName with the nearest skills."""
-        return self._index(self._all()).skill(skill)
+        return self._index(self._all(catalogue)).skill(skill)
+
+    async def serve(self, catalogue: Catalogue, worker: str) -> None:
+        """Beat for the instances of this process, as this worker; ends when it is cancelled. See health.py."""
+        from cadenza.routing.health import beats
+
+        await beats(catalogue, worker, self)
 
     # --- what it is made of ---------------------------------------------------------------------------------------
 
-    def _all(self) -> tuple[Instance, ...]:
-        return self.own()
+    def _all(self, catalogue: Catalogue | None) -> tuple[Instance, ...]:
+        own = self.own()
+        catalogue = catalogue or current_catalogue.get(None)
+        if catalogue is None:
+            return own
+        from cadenza.routing import kept
+
+        with self._mutex:
+            known = self._kept.get(catalogue)
+            if known is None or not 0 <= self.now() - known.read_at < REFRESH_S * kept.US:
+                self.refresh(catalogue)
+                known = self._kept[catalogue]
+            of, version, merged = self._merged.get(catalogue, (None, 0, ()))
+            if of is not own or version != known.version:
+                here = {each.key for each in own}
+                others = [each for key, each in known.rows.items() if key not in here]
+                merged = tuple(kept.judged(each, known) for each in (*own, *others))
+                self._merged[catalogue] = (own, known.version, merged)
+            return merged
 
     def own(self) -> tuple[Instance, ...]:
         """The instances that this process has code for."""
@@ -171,13 +232,20 @@ class Registry:
             return self._own
 
     def _index(self, instances: tuple[Instance, ...]) -> Index:
+        """One that was made before, if the cards are still the same: health alone does not count."""
+        from cadenza.routing.discovery import Index
+
         with self._mutex:
-            held = self._indexes.get(id(instances))
-            if held is None or held[0] is not instances:
-                if len(self._indexes) >= 4:
-                    self._indexes.pop(next(iter(self._indexes)))
-                held = self._indexes[id(instances)] = (instances, Index([each.card for each in instances]))
-            return held[1]
+            for held in self._indexes:
+                if len(held.cards) == len(instances) and all(map(_same_card, held.cards, instances)):
+                    return held
+            made = Index([each.card for each in instances])
+            self._indexes = [made, *self._indexes[: INDEXES_MAX - 1]]
+            return made
+
+
+def _same_card(card: Card, instance: Instance) -> bool:
+    return card is instance.card
 
 
 def card_of(agent: AnyAgent) -> tuple[Card, str]:
@@ -201,3 +269,4 @@ def _instance(agent: AnyAgent, card: Card, name: str, health_url: str, source: s
 
 registry = Registry()
 """The one of this process."""
+companions.append(registry.serve)
