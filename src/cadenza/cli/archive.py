@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli.completion import run_ids
+from cadenza.cli.completion import RunArgument
 from cadenza.cli.place import MEMORY, JsonOption, StoreOption, existing, reading, store_flag
 from cadenza.cli.streams import print_json, say
 from cadenza.engine.archive import Imported
@@ -23,9 +23,7 @@ STREAM = "-"
 
 
 def export(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", autocompletion=run_ids, help="Run id, its beginning, or business id.")
-    ],
+    run: RunArgument,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Where to write; nothing is overwritten.")
     ] = STREAM,

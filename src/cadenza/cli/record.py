@@ -8,16 +8,14 @@ from typing import Annotated
 
 import typer
 
-from cadenza.cli.completion import run_ids
+from cadenza.cli.completion import RunArgument
 from cadenza.cli.place import StoreOption, existing, family, reading
 from cadenza.cli.streams import say
 from cadenza.errors import UsageError
 
 
 def record(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", autocompletion=run_ids, help="Run id, its beginning, or business id.")
-    ],
+    run: RunArgument,
     target: Annotated[
         str, typer.Argument(metavar="TARGET", help="The file or module of its workflow, if it is not in this folder.")
     ] = "",

@@ -28,7 +28,7 @@ def rotate_key(
     path = existing(store)
     keys = KeyRing.from_environment()
     if keys is None:
-        raise UsageError(f"there is no key; set CADENZA_KEY, or CADENZA_KEYS with the new key first. {MAKE_ONE}")
+        raise UsageError(f"there is no key; set CADENZA_KEY, or CADENZA_KEYS with the new key first; {MAKE_ONE}")
     done = rotate(path, keys, _progress if sys.stderr.isatty() else None, compact=compact)
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")

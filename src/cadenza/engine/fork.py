@@ -137,7 +137,7 @@ def cut_at(engine: Engine, row: RunRow, journal: list[events.AnyEvent], at: str 
         if not 0 < index <= _end(journal):
             last = row.first_seq + _end(journal)
             raise UsageError(
-                f"{at} is no event of the run's current generation at which it can be forked: take {row.first_seq + 1} "
+                f"{at} is no event of the current generation from which a run can go on: take {row.first_seq + 1} "
                 f"to {last}"
             )
         path: str = getattr(journal[index], "path", "") if index < len(journal) else ""

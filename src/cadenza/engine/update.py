@@ -93,7 +93,7 @@ def _why_not(engine: Engine, row: RunRow, timeout_s: float, id: str) -> str:
     now = engine.find(row.run_id)
     why = {
         "blocked": "the run is blocked, and takes it when it goes on",
-        "pending": "no worker has taken the run up",
-        "ready": "no worker has taken the run up",
+        "pending": "no worker has taken the run up (start one: cadenza worker FILE)",
+        "ready": "no worker has taken the run up (start one: cadenza worker FILE)",
     }.get(now.shown_status, f"the run is {now.status}")
     return f"no answer in {timeout_s:g} s; {why}. It may still come: ask again with the key {id!r}"
