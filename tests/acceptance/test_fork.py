@@ -320,7 +320,7 @@ def test_only_the_current_generation_can_be_forked(run: Run) -> None:
         origin = await world.start("rounds", 0)
         await origin.settled()
         world.done.clear()
-        with pytest.raises(UsageError, match="no event of the run's current generation"):
+        with pytest.raises(UsageError, match="no event of the current generation"):
             await world.engine.fork(origin.run_id, at=2)
         forked = await world.engine.fork(origin.run_id, at="work#1")
         await forked.settled()
