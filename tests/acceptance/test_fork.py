@@ -592,9 +592,11 @@ def test_a_fork_has_not_paid_for_what_it_copied(run: Run) -> None:
         await origin.result()
         forked = await world.engine.fork(origin.run_id, at="model#2")
         await forked.result()
-        was, now = (read_history(world.engine, each.row).used() for each in (origin, forked))
-        assert [(each.agent, each.price_usd) for each in was] == [("first", 0.5), ("second", 0.5)]
-        assert [(each.agent, each.price_usd) for each in now] == [("second", 0.5)]
+        was, now = (read_history(world.engine, each.row) for each in (origin, forked))
+        for history in (was, now):
+            assert [(each.agent, each.price_usd) for each in history.used()] == [("first", 0.5), ("second", 0.5)]
+        assert (was.copied(), now.copied()) == (0, 1)
+        assert [each.agent for item in now.items() for each in item.paid()] == ["second"]
 
     run(test)
 
