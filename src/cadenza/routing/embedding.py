@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -166,6 +167,16 @@ def require_extra(wanted: str) -> None:
     for package in ("numpy", "sklearn", "wordllama"):
         if find_spec(package) is None:
             raise ModelUnavailable(wanted, f"the package {package} is not installed", INSTALL)
+
+
+def library(module: str, wanted: str) -> Any:
+    """A module of the extra ``routing``, most of which has no types; ``wanted`` is what needs it.
+
+    Raises:
+        ModelUnavailable: it is not installed.
+    """
+    require_extra(wanted)
+    return import_module(module)
 
 
 def _wordllama() -> Any:
