@@ -1,7 +1,8 @@
 """Spreading calls over instances that are equally able: by how many calls each has outstanding.
 
-``least`` looks at all instances: best where one process does all the calling. ``two`` looks at two that it draws:
-nearly as good, and better where several processes call, as they do not all run to one place by the same old news.
+``least`` looks at all instances: the better one for counts that are of this moment, as these are. ``two`` looks at two
+that it draws: for very many instances, and for counts that others keep and that are old when they are read, where all
+who look at all of them would run to the same place.
 
 Sources: W. Winston, "Optimality of the shortest line discipline", Journal of Applied Probability 14 (1977);
 M. Mitzenmacher, "The power of two choices in randomized load balancing", IEEE Transactions on Parallel and Distributed

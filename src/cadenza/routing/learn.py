@@ -60,7 +60,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """How fast is learned and forgotten. The defaults are tuned by ``python -m benchmarks.routing_learning``.
+    """How fast is learned and forgotten. The defaults are tuned by ``python -m benchmarks.routing_learning --tune``.
 
     Attributes:
         half_life_s, half_life_calls: after so long, or after so many calls of its skill, whoever they went to, an
@@ -76,13 +76,13 @@ class Learning:
     """
 
     half_life_s: float = 3600.0
-    half_life_calls: float = 150.0
+    half_life_calls: float = 300.0
     window: float = 50.0
     floor: float = 3.0
     prior_success: float = 0.8
     prior_weight: float = 2.0
     proven: float = 8.0
-    trial_share: float = 0.2
+    trial_share: float = 0.05
     pairs_max: int = 50_000
     keys_max: int = 100_000
 
