@@ -72,6 +72,10 @@ class Card:
             if isinstance(given, str):
                 raise DefinitionError(f"{self.name}: {name} is a tuple: write {name}=({given!r},)")
             object.__setattr__(self, name, tuple(given))
+        if not self.version or any(each in self.version for each in "/@ "):
+            raise DefinitionError(
+                f"{self.name}: the version {self.version!r} must be a text without '/', '@' and spaces"
+            )
         for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
             if (limit := getattr(self, name)) is not None and limit < 1:
                 raise DefinitionError(f"{self.name}: {name} is at least 1, or None for no limit; not {limit!r}")

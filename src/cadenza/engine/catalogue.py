@@ -8,12 +8,14 @@ never half of one. What is in it is plain, also in a store that is encrypted: pu
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cadenza.durable.guard import DeterministicLoop
 from cadenza.errors import StoreVersion, UsageError
 
 if TYPE_CHECKING:
@@ -179,3 +181,10 @@ class Catalogue:
 
 current_catalogue: ContextVar[Catalogue] = ContextVar("cadenza_catalogue")
 """The catalogue of the engine that runs the current step. There is none outside of steps: ``get(None)``."""
+
+
+def catalogue_of_step() -> Catalogue | None:
+    """The same; None in workflow code too, which must not read, and may have been woken by what a step did."""
+    if isinstance(asyncio._get_running_loop(), DeterministicLoop):
+        return None
+    return current_catalogue.get(None)

@@ -9,6 +9,7 @@
     │   ├── PayloadTooLarge        a value is over the bound
     │   ├── ModelUnavailable       a model's key, package or file is missing
     │   ├── AgentFileInvalid       a file that defines an agent has mistakes
+    │   ├── CardInvalid            a remote agent's card cannot be read
     │   ├── UserCodeError          the user's module cannot be imported
     │   ├── DuplicateRun           the business id is taken
     │   ├── UpdateRefused          a run did not accept an update
@@ -80,6 +81,7 @@ from cadenza.errors.store import (
 )
 from cadenza.errors.usage import (
     AgentFileInvalid,
+    CardInvalid,
     DefinitionError,
     DuplicateRun,
     ImportRefused,
@@ -107,6 +109,7 @@ __all__ = [
     "AgentFileInvalid",
     "AgentRefused",
     "CadenzaError",
+    "CardInvalid",
     "ChildError",
     "CircuitOpen",
     "CompensationError",

@@ -146,3 +146,15 @@ class ImportRefused(UsageError):
     def __init__(self, where: str, problem: str, hint: str = "") -> None:
         self.where, self.problem, self.hint = where, problem, hint
         super().__init__(f"{where}: {problem}. Nothing was imported. {hint}".rstrip())
+
+
+class CardInvalid(UsageError):
+    """An agent's card cannot be read. ``problems`` are what is wrong in it, or the one why there is none."""
+
+    def __init__(self, source: str, problems: Sequence[str], hint: str = "") -> None:
+        self.source, self.problems, self.hint = source, list(problems), hint
+        super().__init__(source, self.problems, hint)
+
+    def __str__(self) -> str:
+        said = self.problems[0] if len(self.problems) == 1 else "".join(f"\n  {each}" for each in self.problems)
+        return f"{self.source}: no agent card can be read: {said}" + (f". {self.hint}" if self.hint else "")

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from cadenza.agents.agent import AnyAgent, agents, is_agent
 from cadenza.agents.card import Card, Skill
 from cadenza.durable.path import is_label
-from cadenza.engine.catalogue import Catalogue, current_catalogue
+from cadenza.engine.catalogue import Catalogue, catalogue_of_step
 from cadenza.engine.companion import companions
 from cadenza.errors import DefinitionError
 from cadenza.routing.instance import Instance
@@ -67,7 +67,6 @@ class Registry:
         *,
         instance: str = "",
         health_url: str = "",
-        source: str = "code",
         **card_changes: Any,
     ) -> Instance:
         """Add an instance of an agent, or another version of one.
@@ -90,7 +89,14 @@ class Registry:
             raise DefinitionError(problem)
         if unknown := [each for each in card_changes if each not in Card.__dataclass_fields__]:
             raise DefinitionError(f"{card.name}: {unknown[0]!r} is no field of a card")
-        made = _instance(agent, dataclasses.replace(card, **card_changes), instance, health_url, source)
+        return self.put(_instance(agent, dataclasses.replace(card, **card_changes), instance, health_url, "code"))
+
+    def put(self, made: Instance) -> Instance:
+        """Add a ready instance.
+
+        Raises:
+            DefinitionError: there is an instance of this name, version and agent.
+        """
         with self._mutex:
             self._check_free(made)
             self._added[made.key] = made
@@ -202,7 +208,7 @@ class Registry:
 
     def _all(self, catalogue: Catalogue | None) -> tuple[Instance, ...]:
         own = self.own()
-        catalogue = catalogue or current_catalogue.get(None)
+        catalogue = catalogue or catalogue_of_step()
         if catalogue is None:
             return own
         from cadenza.routing import kept
@@ -226,7 +232,8 @@ class Registry:
             registered = list(self._registered.values())
             if self._own is None or registered != self._seen:
                 known = {id(each.agent): each for each in self._own or () if each.key not in self._added}
-                implicit = [known.get(id(each)) or _implicit(each) for each in registered]
+                remote = {id(each.agent) for each in self._added.values() if each.source != "code"}
+                implicit = [known.get(id(each)) or _implicit(each) for each in registered if id(each) not in remote]
                 self._own = (*(each for each in implicit if each.key not in self._added), *self._added.values())
                 self._seen = registered
             return self._own
