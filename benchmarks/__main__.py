@@ -7,6 +7,7 @@ options.
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -56,6 +57,8 @@ def main() -> int:
     where = HERE / "results.json" if full(asked) else folder / "results.json"
     where.write_text(json.dumps(targets.as_json(results), indent=2, ensure_ascii=False) + "\n")
     print(f"Written to {where} ({'all' if full(asked) else 'part of'} workloads); {time.monotonic() - started:.0f} s.")
+    for module in GENERATED if full(asked) else ():
+        subprocess.run([sys.executable, "-m", module], check=True)
     measured = {key.kind for series in results.values.values() for key in series}
     return 0 if {"cadenza", "limit"} <= measured else 1
 
@@ -116,6 +119,8 @@ def start_sides(results: Results) -> tuple[list[Side], Path | None]:
     return sides, peers
 
 
+# Commands that write pages of docs/generated; a complete run ends with them.
+GENERATED = ("benchmarks.routing_learning", "benchmarks.routing_balancing")
 EXPERIMENTS = {
     "W8": "benchmarks.thinking",
     "W4": "benchmarks.lives",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 GREY = "#7d8590"
 COLOURS = {"ours": "#0a84ff", "optimum": "#2da44e", "plain": "#d97706"}
 OTHERS = ("#d97706", "#c026d3", "#dc2626", "#0d9488", "#7d8590")
@@ -30,9 +32,20 @@ def figure(columns: int, *, rows: int = 1, height: float = 3.4) -> tuple[Any, li
     return made, [each for row in axes for each in row]
 
 
-def save(made: Any, path: Path) -> None:
+def save(made: Any, name: str) -> None:
+    """Write docs/generated/<name>.png."""
+    (DOCS / "generated").mkdir(parents=True, exist_ok=True)
     made.tight_layout()
-    made.savefig(path, dpi=110, transparent=True, metadata={"Software": None})
+    made.savefig(DOCS / "generated" / f"{name}.png", dpi=110, transparent=True, metadata={"Software": None})
+
+
+def publish(name: str, text: str, page: str) -> None:
+    """Write docs/generated/<name>.md, and the same between the marks of that name in a page of docs."""
+    (DOCS / "generated").mkdir(parents=True, exist_ok=True)
+    (DOCS / "generated" / f"{name}.md").write_text(f"{text}", "utf-8")
+    before, marks, after = re.split(rf"(?s)(<!-- {name} -->\n.*?<!-- end -->)", (DOCS / page).read_text("utf-8"))
+    assert marks
+    (DOCS / page).write_text(f"{before}<!-- {name} -->\n{text}<!-- end -->{after}", "utf-8")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -18,14 +18,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from benchmarks import chart
 from cadenza.routing.balance import Outstanding
 from cadenza.routing.learn import Observation, Performance
 
-GENERATED = Path(__file__).resolve().parent.parent / "docs" / "generated"
 SEEDS = range(30)
 INSTANCES, SLOW_BY = 10, 4.0
 WORK_S = 1.0  # of a call at a fast instance, on average
@@ -267,12 +265,11 @@ def main() -> int:
     with ProcessPoolExecutor(2) as pool:
         measured = list(pool.map(measure, SEEDS))
     values = {key: [seed[key] for seed in measured] for key in measured[0]}
-    GENERATED.mkdir(parents=True, exist_ok=True)
     text = report(values)
-    (GENERATED / "routing-balancing.md").write_text(text, "utf-8")
+    chart.publish("routing-balancing", text, "learning.md")
     plot(values)
     print(text)
-    print(f"Written to {GENERATED}/routing-balancing.md and .png; {time.monotonic() - started:.0f} s.")
+    print(f"Written to docs/generated/routing-balancing.md and .png; {time.monotonic() - started:.0f} s.")
     return 0
 
 
@@ -320,7 +317,7 @@ def plot(values: dict[tuple[str, str], list[float]]) -> None:
         axis.grid(axis="y", visible=False)
         if number:
             axis.set_yticklabels([])
-    chart.save(made, GENERATED / "routing-balancing.png")
+    chart.save(made, "routing-balancing")
 
 
 LOADS = (0.2, 0.5, 0.8)
