@@ -27,6 +27,7 @@ from cadenza.engine.handle import RunHandle
 from cadenza.engine.live import Live
 from cadenza.engine.options import Alerts, EngineOptions, Retention
 from cadenza.errors import (
+    Abstained,
     AgentError,
     CadenzaError,
     ChildError,
@@ -35,6 +36,7 @@ from cadenza.errors import (
     InboxFull,
     InputInvalid,
     ModelUnavailable,
+    NoCandidate,
     OutcomeUnknown,
     PeerError,
     PeerFailed,
@@ -54,7 +56,6 @@ from cadenza.errors import (
 from cadenza.patterns.concurrent import concurrent
 from cadenza.patterns.map_reduce import map_reduce
 from cadenza.patterns.sequential import sequential
-from cadenza.routing.failure import Abstained, NoCandidate
 from cadenza.routing.need import Need
 from cadenza.routing.registry import registry
 from cadenza.routing.router import Router as _Router

@@ -25,6 +25,10 @@ class Patches:
         """Ids that the journal to be replayed holds."""
         self.journaled.update(ids)
 
+    def decline(self, id: str) -> bool:
+        """Take old code for ``id`` from here on, unless it was decided before; what was decided."""
+        return self._decided.setdefault(id, False)
+
     def decide(self, id: str, replaying: bool) -> tuple[bool, bool]:
         """Whether ``id`` is patched here, and whether that is news to the journal."""
         if id in self._decided:

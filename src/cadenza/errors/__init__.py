@@ -34,7 +34,10 @@
     │   │   └── PeerUnavailable    for now: it may be tried again
     │   ├── NeverBegan             an agent was not asked: another one may be, without doubt
     │   │   ├── CircuitOpen        it has failed too often of late
-    │   │   └── Overloaded         too much waits for it already
+    │   │   ├── Overloaded         too much waits for it already
+    │   │   └── Misplaced          it may not see the data, by its card as it is now
+    │   ├── NoCandidate            nobody is left to choose from
+    │   │   └── Abstained          nobody is sure enough to be right
     │   ├── RetriesSpent           an agent failed, and its retry budget is used up
     │   ├── OutputRejected         an agent's output was checked, and never good enough
     │   └── Exhausted              every level of a fallback chain has failed
@@ -68,7 +71,17 @@ from cadenza.errors.outcome import (
     UpdateFailed,
 )
 from cadenza.errors.root import CadenzaError, Failure
-from cadenza.errors.routing import CircuitOpen, Exhausted, NeverBegan, OutputRejected, Overloaded, RetriesSpent
+from cadenza.errors.routing import (
+    Abstained,
+    CircuitOpen,
+    Exhausted,
+    Misplaced,
+    NeverBegan,
+    NoCandidate,
+    OutputRejected,
+    Overloaded,
+    RetriesSpent,
+)
 from cadenza.errors.store import (
     Fenced,
     InboxFull,
@@ -105,6 +118,7 @@ from cadenza.errors.workflow import (
 )
 
 __all__ = [
+    "Abstained",
     "AgentError",
     "AgentFileInvalid",
     "AgentRefused",
@@ -125,8 +139,10 @@ __all__ = [
     "InputInvalid",
     "JournalFull",
     "KeyMissing",
+    "Misplaced",
     "ModelUnavailable",
     "NeverBegan",
+    "NoCandidate",
     "NoStore",
     "Nondeterminism",
     "NotSerialisable",

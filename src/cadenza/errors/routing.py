@@ -7,6 +7,9 @@ from typing import Any
 
 from cadenza.errors.outcome import OutcomeError
 
+LINES_MAX = 20
+NAMED_MAX = 3
+
 
 class NeverBegan(OutcomeError):
     """The agent was not asked. ``instance`` is its key, ``retry_after_s`` when it may help to try again."""
@@ -67,3 +70,65 @@ class Exhausted(OutcomeError):
         table = "\n".join(f"  {who:<{width}}  {why}" for who, why in self.tried)
         kept = f"\nIt is kept: cadenza agents dead-letters redo {self.letter}" if self.letter else ""
         return f"nobody could do it in place of {self.agent}:\n{table}{kept}"
+
+
+class Misplaced(NeverBegan):
+    """An agent may not see the data after all: its card is not what it was when it was chosen."""
+
+
+class NoCandidate(OutcomeError):
+    """Nobody can do what is needed.
+
+    Attributes:
+        needed: what was asked for, in words.
+        refused: pairs of a reason and the keys of the instances that it refuses.
+        hint: what to do about it.
+    """
+
+    def __init__(self, needed: str, refused: Sequence[tuple[str, Sequence[str]]] = (), hint: str = "") -> None:
+        self.needed, self.hint = needed, hint
+        self.refused = [(str(reason), list(keys)) for reason, keys in refused]
+        super().__init__(needed, self.refused, hint)
+
+    def __str__(self) -> str:
+        if not self.refused:
+            return f"no agent can be chosen for {self.needed}: no agent is registered. {self.hint}".rstrip()
+        rows = [(_named(keys), reason) for reason, keys in self.refused]
+        wide = min(max(len(who) for who, _ in rows), 44)
+        table = [f"  {who:<{wide}}  {reason}" for who, reason in rows[:LINES_MAX]]
+        if len(rows) > LINES_MAX:
+            table.append(f"  … and {len(rows) - LINES_MAX} more reasons")
+        hint = self.hint or "Ask for less, or register an agent that fits."
+        return "\n".join([f"no agent can be chosen for {self.needed}:", *table, hint])
+
+
+class Abstained(NoCandidate):
+    """There are candidates, and none is sure enough to be right.
+
+    Attributes:
+        best: pairs of the best candidates' keys and totals.
+        confidence: of the best, 0 to 1; ``needed_confidence`` is what was asked for.
+    """
+
+    def __init__(
+        self,
+        needed: str,
+        best: Sequence[tuple[str, float]] = (),
+        confidence: float | None = None,
+        needed_confidence: float = 0.0,
+        why: str = "",
+    ) -> None:
+        super().__init__(needed)
+        self.best = [(str(key), float(total)) for key, total in best]
+        self.confidence, self.needed_confidence, self.why = confidence, needed_confidence, why
+        self.args = (needed, self.best, confidence, needed_confidence, why)
+
+    def __str__(self) -> str:
+        why = self.why or f"the best is sure to {self.confidence or 0:.2f}, {self.needed_confidence:.2f} is needed"
+        best = "".join(f"\n  {total:.3f}  {key}" for key, total in self.best)
+        return f"no agent is chosen for {self.needed}: {why}.{best}\nSay more exactly what is wanted, or name an agent."
+
+
+def _named(keys: Sequence[str]) -> str:
+    shown = ", ".join(keys[:NAMED_MAX])
+    return shown if len(keys) <= NAMED_MAX else f"{shown} and {len(keys) - NAMED_MAX:,} more"

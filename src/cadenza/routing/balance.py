@@ -42,6 +42,11 @@ class Outstanding:
         """Calls of an instance that are under way."""
         return self._counts.get(instance, 0)
 
+    def busy(self) -> dict[str, int]:
+        """Calls under way of each instance that has any."""
+        with self._lock:
+            return dict(self._counts)
+
     def free(self, instances: Sequence[str], concurrency: Sequence[float]) -> list[float]:
         """How free each instance is: 1 if it is idle, 1/2 if it is just full, towards 0 as calls wait."""
         _check(instances, concurrency)

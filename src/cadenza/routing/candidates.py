@@ -13,109 +13,73 @@ exclude      it has been tried
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card
-from cadenza.agents.json_schema import Fits
-from cadenza.errors import DefinitionError
+from cadenza.agents.json_schema import type_of
+from cadenza.durable import codec
+from cadenza.errors import CadenzaError, DefinitionError, InputInvalid
+from cadenza.routing.discovery import input_type
+from cadenza.routing.instance import Instance
 from cadenza.routing.need import Need
+from cadenza.routing.schema_fit import misfit
 
 REMEMBERED_MAX = 128
 
-
-class Candidate(Protocol):
-    """One place where an agent runs."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def card(self) -> Card: ...
-    @property
-    def agent(self) -> AnyAgent | None: ...
-    @property
-    def healthy(self) -> bool: ...
-
-
-class Gate(Protocol):
-    """A filter that depends on how the instance is doing now: a breaker, a bulkhead."""
-
-    name: str
-
-    def refusal(self, candidate: Candidate, now: int) -> str:
-        """Why it must not be called now, in a few words; empty if it may. ``now`` in microseconds."""
-        ...
-
-
-gates: dict[str, Gate] = {}
-"""By name, in the order in which they are asked; ``capacity`` is the last, whoever supplies it."""
 
 Refused = dict[str, list[str]]
 """Keys of instances by the reason for which they are no candidates, in the order of the filters."""
 
 
-def filtered(need: Need, given: Any, instances: Sequence[Candidate], now: int) -> tuple[list[Candidate], Refused]:
+def filtered(
+    need: Need, given: Any, instances: Sequence[Instance], limits: Mapping[str, str]
+) -> tuple[list[Instance], Refused]:
     """The candidates, in the order of ``instances``, and why the others are none.
 
     Args:
         given: the input, as plain data.
-        now: microseconds since 1970.
+        limits: why an instance should not be called now, by its key: ``breaker: …``, ``capacity: …``.
     """
     cards, accepts = _cards_for(need), _Accepts(given)
-    static, found = cards.reasons, list[Candidate]()
+    static, excluded = cards.reasons, frozenset(need.exclude)
+    found: list[Instance] = []
     refused: Refused = {}
-    excluded = frozenset(need.exclude)
-    asked = [gate for name, gate in gates.items() if name != "capacity"]
     for each in instances:
-        card = each.card
-        known = static.get(id(card))
-        reason = cards.refusal(card) if known is None else known[1]
-        if not reason:
-            reason = accepts.refusal(card) or _placed(cards, card) or _doing(each, asked, now)
-            if not reason and each.key in excluded:
-                reason = "exclude: it has been tried"
+        known = static.get(id(each.card))
+        reason = cards.refusal(each.card) if known is None else known[1]
+        reason = reason or accepts.refusal(each) or cards.misplaced(each.card)
+        if not reason and (each.agent is None or not each.healthy):
+            reason = f"health: {each.problem or ('no code for it here' if each.agent is None else 'not heard of')}"
+        if not reason and limits and not (reason := limits.get(each.key, "")).startswith("breaker"):
+            reason = ""
+        if not reason and each.key in excluded:
+            reason = "exclude: it has been tried"
         if reason:
             refused.setdefault(reason, []).append(each.key)
         else:
             found.append(each)
-    return _with_room(found, refused, now), refused
+    return _with_room(found, refused, limits), refused
 
 
-def misplaced(placement: Sequence[str], data_class: str, card: Card) -> str:
+def misplaced(need: Need, card: Card) -> str:
     """Why this agent must not be given such data; empty if it may. The one rule, wherever it is looked at."""
-    if missing := [label for label in placement if label not in card.placement]:
+    if missing := [label for label in need.placement if label not in card.placement]:
         return f"placement: it has {', '.join(card.placement) or 'none'}, {', '.join(missing)} is needed"
-    if not card.may_see(data_class):
-        return f"data class: it may see {', '.join(card.data_classes) or 'none'}, not {data_class}"
+    if not card.may_see(need.data_class):
+        return f"data class: it may see {', '.join(card.data_classes) or 'none'}, not {need.data_class}"
     return ""
 
 
-def _placed(cards: _Cards, card: Card) -> str:
-    return cards.placed[id(card)] if cards.constrained else ""
-
-
-def _doing(each: Candidate, asked: list[Gate], now: int) -> str:
-    if each.agent is None:
-        return "health: this process has no code for it"
-    if not each.healthy:
-        return "health: it is not heard of"
-    for gate in asked:
-        if reason := gate.refusal(each, now):
-            return f"{gate.name}: {reason}"
-    return ""
-
-
-def _with_room(found: list[Candidate], refused: Refused, now: int) -> list[Candidate]:
-    capacity = gates.get("capacity")
-    if capacity is None or not found:
+def _with_room(found: list[Instance], refused: Refused, limits: Mapping[str, str]) -> list[Instance]:
+    room = [each for each in found if each.key not in limits] if limits else found
+    if not room:  # a queue is better than nobody
         return found
-    full = {each.key: reason for each in found if (reason := capacity.refusal(each, now))}
-    if not full or len(full) == len(found):
-        return found
-    for key, reason in full.items():
-        refused.setdefault(f"capacity: {reason}", []).append(key)
-    return [each for each in found if each.key not in full]
+    if len(room) < len(found):
+        for each in found:
+            if each.key in limits:
+                refused.setdefault(limits[each.key], []).append(each.key)
+    return room
 
 
 # --- what depends on the card alone -----------------------------------------------------------------------------------
@@ -126,15 +90,16 @@ class _Cards:
 
     def __init__(self, need: Need) -> None:
         self._need = need
-        self.constrained = bool(need.placement or need.data_class)
+        self._constrained = bool(need.placement or need.data_class)
         self.reasons: dict[int, tuple[Card, str]] = {}
-        self.placed: dict[int, str] = {}
 
     def refusal(self, card: Card) -> str:
         reason = _unfit(self._need, card)
         self.reasons[id(card)] = (card, reason)  # with the card, so that its id stays its own
-        self.placed[id(card)] = misplaced(self._need.placement, self._need.data_class, card)
         return reason
+
+    def misplaced(self, card: Card) -> str:
+        return misplaced(self._need, card) if self._constrained else ""
 
 
 _remembered: dict[Any, _Cards] = {}
@@ -159,106 +124,70 @@ def _unfit(need: Need, card: Card) -> str:
         return f"fit: it has no skill {need.skill!r}"
     if need.tags and not any(set(need.tags) <= set(skill.tags) for skill in card.skills):
         return f"fit: no skill of its has the tags {', '.join(need.tags)}"
-    if need.output_schema is not None:
-        if card.output_schema is None:
-            return "schema: it does not say what it gives"
-        if problem := unusable(card.output_schema, need.output_schema):
-            return f"schema: its output is not of use: {problem}"
+    if need.output_schema is not None and (problem := misfit(card.output_schema, need.output_schema)):
+        return f"schema: {problem}"
     return ""
-
-
-def unusable(made: dict[str, Any], wanted: dict[str, Any], where: str = "") -> str:
-    """Why values that fit ``made`` may not be of use to one who wants ``wanted``; empty if nothing speaks against it.
-
-    Types, required fields and the fields' own schemas are compared; what else the schemas say is left to the
-    validation of the output itself.
-    """
-    made, wanted = _resolved(made, made), _resolved(wanted, wanted)
-    at = f"{where}: " if where else ""
-    gives, takes = _types(made), _types(wanted)
-    if gives and takes and not any(kind in takes or (kind == "integer" and "number" in takes) for kind in gives):
-        return f"{at}it is {' or '.join(sorted(gives))}, not {' or '.join(sorted(takes))}"
-    fields = cast("dict[str, Any]", made.get("properties", {}))
-    for name, schema in cast("dict[str, Any]", wanted.get("properties", {})).items():
-        path = f"{where}.{name}".lstrip(".")
-        if name not in fields:
-            if name in wanted.get("required", ()) and "object" in gives:
-                return f"{path} is missing"
-        elif problem := unusable(_resolved(fields[name], made), _resolved(schema, wanted), path):
-            return problem
-    return ""
-
-
-def _resolved(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(schema, dict):
-        return {}
-    found = cast("dict[str, Any]", schema)
-    name = str(found.get("$ref", "")).removeprefix("#/$defs/")
-    return cast("dict[str, Any]", root.get("$defs", {}).get(name, {})) if name else found
-
-
-def _types(schema: dict[str, Any]) -> set[str]:
-    """What it may be; empty where the schema leaves it open."""
-    kind: Any = schema.get("type")
-    if isinstance(kind, str):
-        return {kind}
-    if isinstance(kind, list):
-        return {str(each) for each in cast("list[Any]", kind)}
-    several: Any = schema.get("anyOf") or ()
-    each = [_types(one) for one in cast("list[dict[str, Any]]", several)]
-    return {kind for kinds in each for kind in kinds} if all(each) else set()
 
 
 # --- what depends on the input ----------------------------------------------------------------------------------------
 
 
 class _Accepts:
-    """Whether cards accept one input; equal schemas are asked once."""
+    """Whether instances accept one input: by their own types where there is code, else by their card's schema. Equal
+    types and schemas are asked once."""
 
     def __init__(self, given: Any) -> None:
         self._given = given
-        self._said: dict[str, str] = {}
+        self._said: dict[Any, str] = {}
 
-    def refusal(self, card: Card) -> str:
-        if card.input_schema is None:
-            return ""
-        kind, check = _check_of(card)
+    def refusal(self, instance: Instance) -> str:
+        asked = _asked.get(id(instance))
+        if asked is None or asked[0] is not instance:
+            asked = _ask_of(instance)
+        kind = asked[1]
         said = self._said.get(kind)
         if said is None:
-            said = self._said[kind] = self._ask(check)
+            said = self._said[kind] = self._ask(asked[2])
         return said
 
-    def _ask(self, check: Fits | None) -> str:
-        from pydantic_core import ValidationError  # lazy: a start does not need it
-
-        if check is None:
-            return "schema: that of its input makes no sense"
+    def _ask(self, takes: Any) -> str:
         try:
-            check(self._given)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            said = first["msg"].lower().removeprefix("input ")
-            return f"schema: the input's {field}: {said}" if field else f"schema: the input {said}"
-        except ValueError as error:
-            return f"schema: the input: {error}"
+            codec.coerce(self._given, takes, "the input")
+        except InputInvalid as error:
+            field, problem, _ = error.problems[0]
+            said = problem.lower().removeprefix("input ")
+            return f"schema: the input {said}" if field == "(all)" else f"schema: the input's {field}: {said}"
+        except CadenzaError as error:
+            return f"schema: {error}"
         return ""
 
 
-_checks: dict[str, Fits | None] = {}
-_check_of_card: dict[int, tuple[Card, str]] = {}
+ASKED_MAX = 50_000
+_asked: dict[int, tuple[Instance, Any, Any]] = {}
+"""Of instances: what their type is known by, and the type."""
+_types_of_schemas: dict[str, Any] = {}
 
 
-def _check_of(card: Card) -> tuple[str, Fits | None]:
-    known = _check_of_card.get(id(card))
-    if known is None:
-        if len(_check_of_card) > 100_000:
-            _check_of_card.clear()
-        known = _check_of_card[id(card)] = (card, json.dumps(card.input_schema, sort_keys=True))
-    kind = known[1]
-    if kind not in _checks:
+def _ask_of(instance: Instance) -> tuple[Instance, Any, Any]:
+    takes: Any = input_type(instance.agent) if instance.agent is not None else None
+    kind: Any = id(takes)
+    if takes is None:
+        takes, kind = _type_of_schema(instance.card)
+    if len(_asked) > ASKED_MAX:
+        _asked.clear()
+    made = _asked[id(instance)] = (instance, kind, takes)
+    return made
+
+
+def _type_of_schema(card: Card) -> tuple[Any, Any]:
+    if card.input_schema is None:
+        return Any, "any"
+    kind = json.dumps(card.input_schema, sort_keys=True)
+    if kind not in _types_of_schemas:
+        if len(_types_of_schemas) > ASKED_MAX:
+            _types_of_schemas.clear()
         try:
-            _checks[kind] = Fits(cast("dict[str, Any]", card.input_schema), f"the input of {card.name}")
+            _types_of_schemas[kind] = type_of(card.input_schema, f"the input of {card.name}")
         except DefinitionError:
-            _checks[kind] = None
-    return kind, _checks[kind]
+            _types_of_schemas[kind] = Any  # the call itself says what is wrong with it
+    return _types_of_schemas[kind], kind

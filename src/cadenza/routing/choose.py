@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cadenza.durable import codec
-from cadenza.routing.candidates import Candidate, filtered
+from cadenza.routing.balance import outstanding
+from cadenza.routing.candidates import filtered
 from cadenza.routing.choice import Choice
+from cadenza.routing.instance import Instance
 from cadenza.routing.lexical import Lexical
 from cadenza.routing.need import Need
 from cadenza.routing.score import Scores, scorers, weights_of
@@ -16,6 +18,7 @@ from cadenza.routing.table import Packed, mean, pack
 
 TEXT_MAX = 4_000
 TIE = 1e-9
+NO_LIMITS: Mapping[str, str] = {}
 scorers.setdefault("semantic", Lexical())
 
 
@@ -29,7 +32,14 @@ def text_of(need: Need, given: Any) -> str:
 
 
 def chosen(
-    need: Need, given: Any, instances: Sequence[Candidate], draw: random.Random, now: int, *, fallback_of: str = ""
+    need: Need,
+    given: Any,
+    instances: Sequence[Instance],
+    draw: random.Random,
+    now: int,
+    *,
+    limits: Mapping[str, str] = NO_LIMITS,
+    fallback_of: str = "",
 ) -> Packed:
     """The table of one choice, with its winner.
 
@@ -37,51 +47,45 @@ def chosen(
         given: the input, as plain data.
         draw: where equals are drawn from, and samples.
         now: microseconds since 1970.
+        limits: see ``filtered``.
     """
     weights = weights_of(need)
-    candidates, refused = filtered(need, given, instances, now)
+    candidates, refused = filtered(need, given, instances, limits)
     text = text_of(need, given)
     columns = {name: Scores.of(scorers[name].score(need, text, candidates, draw, now)) for name in weights}
     totals = mean(columns, weights, len(candidates))
     order = sorted(range(len(candidates)), key=totals.__getitem__, reverse=True)
-    _draw_among_equals(order, totals, draw)
+    _draw_among_equals(order, totals, candidates, draw)
     winner = candidates[order[0]].key if order else ""
-    confidence = _confidence(columns, order[0]) if order else None
+    confidence = confidence_of(columns, order[0]) if order else None
     reason = "" if winner else "nobody is left after the filters"
-    if winner and confidence is not None and confidence < need.abstain_below:
-        winner, reason = "", f"the best is sure to {confidence:.2f}, {need.abstain_below:.2f} is needed"
-    choice = Choice(
-        need, (), winner, "scored/1", weights, {name: scorers[name].version for name in weights},
-        confidence, reason, fallback_of,
-    )  # fmt: skip
-    return pack(
-        choice,
-        [candidates[index].key for index in order],
-        [totals[index] for index in order],
-        {name: _ordered(column, order) for name, column in columns.items()},
-        refused,
-    )
+    if winner and need.abstain_below and (confidence is None or confidence < need.abstain_below):
+        sure = "nothing says how sure the best is" if confidence is None else f"the best is sure to {confidence:.2f}"
+        winner, reason = "", f"{sure}, {need.abstain_below:.2f} is needed"
+    strategy = f"{'named' if need == Need(agent=need.agent, exclude=need.exclude) else 'scored'}/1"
+    versions = {name: scorers[name].version for name in weights}
+    choice = Choice(need, (), winner, strategy, weights, versions, confidence, reason, fallback_of)
+    return pack(choice, [each.key for each in candidates], order, totals, columns, refused)
 
 
-def _draw_among_equals(order: list[int], totals: list[float], draw: random.Random) -> None:
-    """Put one of the best, drawn at random, before the others that are as good."""
+def _draw_among_equals(
+    order: list[int], totals: list[float], candidates: Sequence[Instance], draw: random.Random
+) -> None:
+    """Put one of the best before the others that are as good: the less busy one of two that are drawn."""
     if len(order) < 2 or totals[order[0]] - totals[order[1]] > TIE:
         return
     best = totals[order[0]]
     count = next((place for place, index in enumerate(order) if best - totals[index] > TIE), len(order))
-    order.insert(0, order.pop(draw.randrange(count)))
+    equals = {candidates[index].key: place for place, index in enumerate(order[:count])}
+    rates = [float(candidates[index].card.concurrency or 1) for index in order[:count]]
+    order.insert(0, order.pop(equals[outstanding.two([*equals], rates, draw)]))
 
 
-def _ordered(column: Scores, order: list[int]) -> Scores:
-    values = column.values
-    known = {name: [each[index] for index in order] for name, each in column.known.items()}
-    return Scores([values[index] for index in order], known)
-
-
-def _confidence(columns: dict[str, Scores], best: int) -> float | None:
-    """What a scorer that can say how sure it is says of the best candidate."""
-    for name, column in columns.items():
-        ask = getattr(scorers[name], "confidence", None)
-        if ask is not None:
-            return float(ask(column, best))
+def confidence_of(columns: Mapping[str, Scores], best: int) -> float | None:
+    """How sure the scorers are of a candidate: calibrated where one of them is, else its cosine; None where none is."""
+    said = [column.detail([best]) for column in columns.values()]
+    for name in ("confidence", "cosine"):
+        for known in said:
+            if name in known and known[name][0] is not None:
+                return round(float(known[name][0]), 4)
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card
@@ -13,6 +13,7 @@ class Instance:
     """An instance of an agent.
 
     Attributes:
+        key: ``agent@version/instance``: unique.
         agent: what is called; None if this process has no code for it and only knows of it.
         name: of the instance; empty for the only one.
         healthy: false if its heartbeats or probes have stopped; what was never heard of or probed is taken to be well.
@@ -36,8 +37,7 @@ class Instance:
     source: str = "code"
     problem: str = ""
     workers: int = 0
+    key: str = field(init=False)
 
-    @property
-    def key(self) -> str:
-        """``agent@version/instance``: unique."""
-        return f"{self.card.name}@{self.card.version}/{self.name}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.card.name}@{self.card.version}/{self.name}")

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cadenza.agents.card import Card
-from cadenza.routing.candidates import Candidate
 from cadenza.routing.choice import Score
+from cadenza.routing.instance import Instance
 from cadenza.routing.need import Need
 from cadenza.routing.score import Scores
 
@@ -37,7 +37,7 @@ class Lexical:
         self._norms: dict[int, float] = {}
 
     def score(
-        self, need: Need, text: str, candidates: Sequence[Candidate], draw: random.Random, now: int
+        self, need: Need, text: str, candidates: Sequence[Instance], draw: random.Random, now: int
     ) -> Sequence[Score]:
         """See ``Scorer``. The best candidate's is 1; ``known`` has the cosine. None for all without a common word."""
         if not text or not candidates:
@@ -51,13 +51,8 @@ class Lexical:
         raw = [cosines.get(number, 0.0) for number in ids]
         top = max(raw)
         if top <= 0:
-            return Scores([None] * len(raw), {"words in common": [0] * len(raw)})
-        return Scores([value / top for value in raw], {"cosine": raw})
-
-    def confidence(self, scores: Scores, index: int) -> float:
-        """How sure this scorer is of a candidate: not calibrated, the cosine itself; 0 without a common word."""
-        cosines = scores.known.get("cosine")
-        return 0.0 if cosines is None else round(float(cosines[index]), 4)
+            return Scores([None] * len(raw), lambda places: {"cosine": [0.0 for _ in places]})
+        return Scores([value / top for value in raw], lambda places: {"cosine": [raw[place] for place in places]})
 
     def _cosines(self, text: str) -> dict[int, float]:
         sums: dict[int, float] = {}

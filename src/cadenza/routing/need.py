@@ -24,6 +24,8 @@ class Need:
         weights: scorers' weights that differ from those of ``prefer``.
         abstain_below: with less confidence than this (0 to 1), no agent is chosen: see ``Choice.winner``.
         exclude: keys of instances that must not be chosen, most often because they have been tried.
+        on_abstain: what to do then: ``raise`` Abstained, or ``ask`` a person what is wanted, and choose again.
+        router: the name of an agent that chooses among the candidates (see ``model_router``); scorers do by default.
     """
 
     skill: str = ""
@@ -37,3 +39,5 @@ class Need:
     weights: dict[str, float] = field(default_factory=dict[str, float])
     abstain_below: float = 0.0
     exclude: tuple[str, ...] = ()
+    on_abstain: Literal["raise", "ask"] = "raise"
+    router: str = ""

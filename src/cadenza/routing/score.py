@@ -6,15 +6,17 @@ A scorer that knows nothing of a candidate says None and takes no part in its me
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import median
-from typing import Any, Protocol, cast, overload
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median_low
+from typing import Any, Protocol, overload
 
 from cadenza.agents.card import Card
 from cadenza.errors import DefinitionError
-from cadenza.routing.candidates import Candidate
+from cadenza.routing.balance import outstanding
 from cadenza.routing.choice import Score
+from cadenza.routing.instance import Instance
 from cadenza.routing.need import Need, Preset
+from cadenza.routing.observed import Observed, observed, performance_now
 
 PRESETS: dict[Preset, dict[str, float]] = {
     "quality": {"semantic": 2.0, "performance": 4.0, "price": 0.25, "latency": 0.25, "load": 0.5},
@@ -34,7 +36,7 @@ class Scorer(Protocol):
     def version(self) -> str: ...
 
     def score(
-        self, need: Need, text: str, candidates: Sequence[Candidate], draw: random.Random, now: int
+        self, need: Need, text: str, candidates: Sequence[Instance], draw: random.Random, now: int
     ) -> Sequence[Score]:
         """One score for each candidate, in their order.
 
@@ -46,34 +48,44 @@ class Scorer(Protocol):
         ...
 
 
+Columns = dict[str, list[Any]]
+
+
 class Scores(Sequence[Score]):
-    """Scores in columns: 10,000 of them are two lists, not 10,000 objects.
+    """Scores in columns: 10,000 of them are a list, not 10,000 objects.
 
     Args:
         values: of each candidate.
-        known: what they were made of: a column for each name; None in it is left out of a candidate's ``known``.
+        detail: what they were made of: columns for the candidates at these places. None in a column is left out.
     """
 
-    def __init__(self, values: list[float | None], known: Mapping[str, list[Any]] | None = None) -> None:
-        self.values, self.known = values, dict(known or {})
+    def __init__(
+        self, values: Sequence[float | None], detail: Callable[[Sequence[int]], Columns] | None = None
+    ) -> None:
+        self.values = values
+        self.detail = detail or _nothing
 
     @classmethod
     def of(cls, scores: Sequence[Score]) -> Scores:
         """The same in columns."""
         if isinstance(scores, Scores):
             return scores
-        names = dict.fromkeys(name for score in scores for name in score.known)
-        columns = {name: [score.known.get(name) for score in scores] for name in names}
-        return cls([score.value for score in scores], columns)
+
+        def detail(places: Sequence[int]) -> Columns:
+            some = [scores[place].known for place in places]
+            names = dict.fromkeys(name for known in some for name in known)
+            return {name: [known.get(name) for known in some] for name in names}
+
+        return cls([score.value for score in scores], detail)
 
     @overload
     def __getitem__(self, index: int) -> Score: ...
     @overload
-    def __getitem__(self, index: slice) -> Scores: ...
-    def __getitem__(self, index: int | slice) -> Score | Scores:
+    def __getitem__(self, index: slice) -> Sequence[Score]: ...
+    def __getitem__(self, index: int | slice) -> Score | Sequence[Score]:
         if isinstance(index, slice):
-            return Scores(self.values[index], {name: column[index] for name, column in self.known.items()})
-        known = {name: column[index] for name, column in self.known.items() if column[index] is not None}
+            return [self[place] for place in range(*index.indices(len(self.values)))]
+        known = {name: column[0] for name, column in self.detail([index]).items() if column[0] is not None}
         return Score(self.values[index], known)
 
     def __len__(self) -> int:
@@ -81,6 +93,10 @@ class Scores(Sequence[Score]):
 
     def __iter__(self) -> Iterator[Score]:
         return (self[index] for index in range(len(self.values)))
+
+
+def _nothing(places: Sequence[int]) -> Columns:
+    return {}
 
 
 scorers: dict[str, Scorer] = {}
@@ -118,7 +134,7 @@ class Rule:
         return self.fn(need, card)
 
     def score(
-        self, need: Need, text: str, candidates: Sequence[Candidate], draw: random.Random, now: int
+        self, need: Need, text: str, candidates: Sequence[Instance], draw: random.Random, now: int
     ) -> Sequence[Score]:
         """See ``Scorer``. Raises DefinitionError if the function's value is none of a score."""
         values = [self.fn(need, each.card) for each in candidates]
@@ -167,7 +183,7 @@ class LowIsGood:
 
     Args:
         prior: reads it from a card; None where the card does not say.
-        observed: what was seen of instances, by key; it counts for more than a card.
+        observed: what was seen of an instance; it replaces what its card says.
     """
 
     version = "1"
@@ -177,55 +193,93 @@ class LowIsGood:
         name: str,
         unit: str,
         prior: Callable[[Card], float | None],
-        observed: Callable[[Need, Sequence[Candidate], int], Mapping[str, float]] | None = None,
+        observed: Callable[[Observed, float | None], float | None],
     ) -> None:
-        self.name, self._unit, self._prior, self.observed = name, unit, prior, observed
+        self.name, self._unit, self._prior, self._observed = name, unit, prior, observed
 
     def score(
-        self, need: Need, text: str, candidates: Sequence[Candidate], draw: random.Random, now: int
+        self, need: Need, text: str, candidates: Sequence[Instance], draw: random.Random, now: int
     ) -> Sequence[Score]:
         """See ``Scorer``."""
         prior = self._prior
         amounts = [prior(each.card) for each in candidates]
-        known: dict[str, list[Any]] = {self._unit: amounts}
-        if self.observed is not None and (seen := self.observed(need, candidates, now)):
-            amounts = [seen.get(each.key, amount) for each, amount in zip(candidates, amounts, strict=True)]
-            known = {self._unit: amounts, "observed": [True if each.key in seen else None for each in candidates]}
+        seen = observed(need.skill)
+        if seen:
+            for place, each in enumerate(candidates):
+                if (record := seen.get(each.key)) is not None:
+                    amounts[place] = self._observed(record, amounts[place])
+
+        def detail(places: Sequence[int]) -> Columns:
+            return {self._unit: [amounts[place] for place in places]}
+
         some = [amount for amount in amounts if amount is not None]
         if not some:
             return Scores(amounts)
-        half = median(some)
+        half = median_low(some)
         if half <= 0:
-            return Scores([None if x is None else 1.0 if x <= 0 else 0.0 for x in amounts], known)
+            return Scores([None if x is None else 1.0 if x <= 0 else 0.0 for x in amounts], detail)
         if len(some) == len(amounts):
-            return Scores([half / (half + x) for x in some], known)
-        return Scores([None if x is None else half / (half + x) for x in amounts], known)
+            return Scores([half / (half + x) for x in some], detail)
+        return Scores([None if x is None else half / (half + x) for x in amounts], detail)
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
 
-outstanding: dict[str, int] = {}
-"""Calls under way in this process, by the instance's key; changed on the engine's loop only."""
-
 
 class Load:
-    """Least outstanding: calls of this process that are under way."""
+    """Least outstanding: calls of this process that are under way, against how many the card says it takes at once."""
 
     name, version = "load", "1"
 
     def score(
-        self, need: Need, text: str, candidates: Sequence[Candidate], draw: random.Random, now: int
+        self, need: Need, text: str, candidates: Sequence[Instance], draw: random.Random, now: int
     ) -> Sequence[Score]:
         """See ``Scorer``."""
-        if not outstanding:
+        busy = outstanding.busy()
+        if not busy:
             return Scores([1.0] * len(candidates))
-        counts = [outstanding.get(each.key, 0) for each in candidates]
-        return Scores([1.0 / (1 + count) for count in counts], {"outstanding": counts})
+        values = [1.0] * len(candidates)
+        counts = [busy.get(each.key, 0) for each in candidates]
+        for place, count in enumerate(counts):
+            if count:
+                room = candidates[place].card.concurrency or 1
+                values[place] = room / (room + count)
+        return Scores(values, lambda places: {"outstanding": [counts[place] or None for place in places]})
+
+
+# --- performance ------------------------------------------------------------------------------------------------------
+
+
+class Success:
+    """What was seen of each instance for the skill, by Thompson sampling: whoever is new gets tried, too."""
+
+    name, version = "performance", "thompson-1"
+
+    def score(
+        self, need: Need, text: str, candidates: Sequence[Instance], draw: random.Random, now: int
+    ) -> Sequence[Score]:
+        """See ``Scorer``. None for all, as long as nothing is known of anybody."""
+        seen, performance = observed(need.skill), performance_now.get()
+        if performance is None or not seen or not any(each.key in seen for each in candidates):
+            return Scores([None] * len(candidates))
+        keys = [each.key for each in candidates]
+        drawn = performance.drawn(keys, need.skill, draw, now)
+
+        def detail(places: Sequence[int]) -> Columns:
+            known = [performance.known(keys[place], need.skill, now) for place in places]
+            return {
+                "drawn": [drawn[place] for place in places],
+                "successes": [each.successes for each in known],
+                "failures": [each.failures for each in known],
+            }
+
+        return Scores(drawn, detail)
 
 
 for _each in (
-    LowIsGood("price", "price_usd", lambda card: card.price_usd),
-    LowIsGood("latency", "latency_s", lambda card: card.latency_s),
+    LowIsGood("price", "price_usd", lambda card: card.price_usd, lambda seen, prior: seen.price(prior)),
+    LowIsGood("latency", "latency_s", lambda card: card.latency_s, lambda seen, prior: seen.latency(prior)),
     Load(),
+    Success(),
 ):
-    scorers[_each.name] = cast("Scorer", _each)
+    scorers[_each.name] = _each

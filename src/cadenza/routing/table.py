@@ -55,6 +55,7 @@ def mean(columns: Mapping[str, Scores], weights: Mapping[str, float], count: int
 def pack(
     choice: Choice,
     keys: Sequence[str],
+    order: Sequence[int],
     totals: Sequence[float],
     columns: Mapping[str, Scores],
     refused: Mapping[str, Sequence[str]],
@@ -63,32 +64,34 @@ def pack(
 
     Args:
         choice: all but its rows.
-        keys: of the candidates, best first, with their ``totals`` and ``columns`` in that order.
+        keys: of the candidates; ``totals`` and ``columns`` in the same order.
+        order: places of the candidates, best first.
         refused: keys by reason.
     """
+    kept = order[:KEPT_MAX]
     packed: Packed = {
         "need": need_fields(choice.need),
         "winner": choice.winner,
         "strategy": choice.strategy,
         "weights": choice.weights,
         "scorers": choice.scorers,
-        "keys": list(keys[:KEPT_MAX]),
-        "totals": [round(total, 4) for total in totals[:KEPT_MAX]],
-        "scores": {name: _column(column) for name, column in columns.items()},
+        "keys": [keys[place] for place in kept],
+        "totals": [round(totals[place], 4) for place in kept],
+        "scores": {name: _column(column, kept) for name, column in columns.items()},
         "refused": _refused(refused),
     }
     for name in ("confidence", "reason", "fallback_of"):
         if (value := getattr(choice, name)) not in (None, ""):
             packed[name] = value
-    if len(keys) > KEPT_MAX:
-        packed["left_out"] = len(keys) - KEPT_MAX
+    if len(order) > KEPT_MAX:
+        packed["left_out"] = len(order) - KEPT_MAX
     return packed
 
 
-def _column(column: Scores) -> Packed:
-    packed: Packed = {"value": _rounded(column.values[:KEPT_MAX])}
-    for name, values in column.known.items():
-        packed.setdefault("known", {})[name] = _rounded(values[:KEPT_MAX])
+def _column(column: Scores, kept: Sequence[int]) -> Packed:
+    packed: Packed = {"value": _rounded([column.values[place] for place in kept])}
+    for name, values in column.detail(kept).items():
+        packed.setdefault("known", {})[name] = _rounded(values)
     return packed
 
 
