@@ -24,7 +24,7 @@ from pydantic_core import ValidationError
 from cadenza.agents import models
 from cadenza.agents.called import tool_of
 from cadenza.agents.durable_model import DurableModel, TurnState, dumped, loaded
-from cadenza.agents.durable_tools import CallScope, DurableTools, key_of
+from cadenza.agents.durable_tools import CallScope, durable, key_of
 from cadenza.agents.failure import explain, is_of_model
 from cadenza.agents.tools import Tool
 from cadenza.agents.turn import Asked, Called, Continuation, Definition, Paused, Returned, Turn, Verdict
@@ -214,8 +214,10 @@ async def _keep_open(mind: Mind) -> None:
 
 def _new_mind(agent: Agent[Any], pinned: Definition) -> Mind:
     retries = agent.tool_retries
-    declared = {name: tool for name, tool in agent.tools.items() if isinstance(tool, Tool)}
-    made = [_as_pydantic(agent, name, retries) for name in agent.tools]
+    made = [
+        durable(_as_pydantic(agent, name, retries), tool if isinstance(tool, Tool) else None)
+        for name, tool in agent.tools.items()
+    ]
     family = agent.family().values()
     may_ask = any(each.others or any(tool.needs_approval for tool in each.own_tools) for each in family)
     output: Any = [agent.output, DeferredToolRequests] if may_ask else agent.output
@@ -229,7 +231,6 @@ def _new_mind(agent: Agent[Any], pinned: Definition) -> Mind:
         model_settings=settings,
         retries={"tools": retries, "output": agent.output_retries},
         tools=made,
-        capabilities=[DurableTools(declared)],
     )
     chain = models.usable(pinned.models, agent.model_objects)
     model = chain[0] if len(chain) == 1 else FallbackModel(chain[0], *chain[1:])

@@ -10,14 +10,12 @@ import asyncio
 import copy
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import pydantic_ai
 from pydantic_ai import RunContext
-from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
 from pydantic_ai.messages import BinaryContent, ToolReturn, ToolReturnContent
-from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 from pydantic_core import to_json
 
 from cadenza.agents.durable_model import TurnState
@@ -62,35 +60,36 @@ def key_of(state: TurnState, ctx: RunContext[Any]) -> str:
     return f"tool/{state.requests}/{ctx.tool_call_id}"
 
 
-@dataclass
-class DurableTools(AbstractCapability[TurnState]):
-    """An agent with it has durable tools. One toolset costs less at each request than one beside another."""
+def durable(made: pydantic_ai.Tool[Any], declared: Tool[..., Any] | None) -> pydantic_ai.Tool[Any]:
+    """The tool with durable calls; one that is not ``declared`` (a sub-agent) takes care of itself.
 
-    tools: dict[str, Tool[..., Any]]
+    Its function's schema is what the agent's own toolset calls. A toolset around that one, or beside it, would cost
+    every request some tasks.
+    """
+    made.function_schema = cast("Any", DurableSchema(made.function_schema, declared))
+    return made
 
-    def get_wrapper_toolset(self, toolset: AbstractToolset[TurnState]) -> AbstractToolset[TurnState]:
-        return DurableToolset(toolset, self.tools)
 
+class DurableSchema:
+    """A function's schema (all of its attributes are the ``plain`` one's) whose ``call`` is durable."""
 
-@dataclass
-class DurableToolset(WrapperToolset[TurnState]):
-    """``tools`` are the declared ones by name; others (a sub-agent's) take care of themselves."""
+    def __init__(self, plain: Any, declared: Tool[..., Any] | None) -> None:
+        self._plain, self._declared = plain, declared
 
-    tools: dict[str, Tool[..., Any]]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plain, name)
 
-    async def call_tool(
-        self, name: str, tool_args: dict[str, Any], ctx: RunContext[TurnState], tool: ToolsetTool[TurnState]
-    ) -> Any:
-        state = ctx.deps
-        declared = self.tools.get(name)
+    async def call(self, arguments: dict[str, Any], ctx: RunContext[TurnState]) -> Any:
+        """The result of the call. Raises what the model is told, and what ends the step."""
+        state, declared = ctx.deps, self._declared
         try:
             call = None if declared is None else _Call(declared, key_of(state, ctx), state.agent)
-            if call and not ctx.tool_call_approved and await call.needs_approval(tool_args):
+            if call and not ctx.tool_call_approved and await call.needs_approval(arguments):
                 raise ApprovalRequired
             state.tool_calls += 1
             if call is None:
-                return await super().call_tool(name, tool_args, ctx, tool)
-            return await call.made(tool_args, lambda: super(DurableToolset, self).call_tool(name, tool_args, ctx, tool))
+                return await self._plain.call(arguments, ctx)
+            return await call.made(arguments, lambda: self._plain.call(arguments, ctx))
         except (ModelRetry, ToolFailed, ApprovalRequired, CallDeferred):
             raise
         except Exception as error:
