@@ -171,14 +171,7 @@ class SkillClassifier:
         """
         require_extra("the classifier")
         plain, arrays = model_folder.load(folder, KIND, sha256)
-        name, version = plain["embedder"]
-        model = model or embedder(*(() if name.startswith("wordllama:") else (name,)))
-        if (model.name, model.version) != (name, version):
-            there = f"{model.name} {model.version}"
-            raise UsageError(
-                f"the model in {folder} was trained on the vectors of {name} {version}, and {there} is installed. "
-                "Train it again: cadenza agents train"
-            )
+        model = model_folder.embedder_of(plain, folder, model)
         networks = tuple(
             Network(*(arrays[f"network_{number}_{part}"] for part in Network.__slots__))
             for number in range(plain["networks"])

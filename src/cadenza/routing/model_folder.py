@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cadenza.errors import UsageError
+from cadenza.routing.embedding import LOCAL, Embedder, embedder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,6 +77,20 @@ def load(folder: Path, kind: str, sha256: str = "") -> tuple[dict[str, Any], Arr
         raise _refused(folder, f"{Path(error.filename).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise _refused(folder, f"it cannot be read ({error})") from error
+
+
+def embedder_of(plain: dict[str, Any], folder: Path, model: Embedder | None) -> Embedder:
+    """The embedder that a model was trained with; ``model`` if it is given.
+
+    Raises:
+        UsageError: it is another one, or of another version.
+    """
+    name, version = plain["embedder"]
+    model = model or (embedder() if name.startswith(f"{LOCAL}:") else embedder(name))
+    if (model.name, model.version) == (name, version):
+        return model
+    there = f"{model.name} {model.version} is what there is"
+    raise _refused(folder, f"it was trained on the vectors of {name} {version}, and {there}")
 
 
 def _refused(folder: Path, problem: str) -> UsageError:

@@ -49,7 +49,7 @@ class TextFeatures:
         import numpy as np
 
         few = len(texts) < 500  # where a word is seen once, it may still be all there is to go by
-        made: list[Any] = [_vectorizer(WORDS, 1 if few else 2), _vectorizer(PIECES, 1 if few else 3)]
+        made: list[Any] = [vectorizer(WORDS, 1 if few else 2), vectorizer(PIECES, 1 if few else 3)]
         columns: Any = sparse.hstack([each.fit_transform(texts) for each in made]).tocsr().astype(np.float32)
         dimensions = max(1, min(DIMENSIONS_MAX, min(columns.shape) - 1))
         reduction = decomposition.TruncatedSVD(dimensions, n_iter=2, random_state=seed).fit(columns)
@@ -62,8 +62,8 @@ class TextFeatures:
     @cached_property
     def _vectorizers(self) -> list[Any]:
         return [
-            _vectorizer(WORDS, 1, self.words, self.word_rarity),
-            _vectorizer(PIECES, 1, self.pieces, self.piece_rarity),
+            vectorizer(WORDS, 1, self.words, self.word_rarity),
+            vectorizer(PIECES, 1, self.pieces, self.piece_rarity),
         ]
 
     def read(self, texts: Sequence[str]) -> Read:
@@ -99,9 +99,8 @@ class Read:
     vectors: Matrix
 
 
-def _vectorizer(
-    kind: dict[str, Any], seen_min: int, vocabulary: Sequence[str] | None = None, rarity: Any = None
-) -> Any:
+def vectorizer(kind: dict[str, Any], seen_min: int, vocabulary: Sequence[str] | None = None, rarity: Any = None) -> Any:
+    """A reader of TF-IDF: to be fitted, without what fewer than ``seen_min`` texts have; or one that was fitted."""
     made = library("sklearn.feature_extraction.text", USER).TfidfVectorizer(
         **kind, sublinear_tf=True, min_df=seen_min, vocabulary=None if vocabulary is None else [*vocabulary]
     )
