@@ -150,7 +150,10 @@ def test_what_was_observed_survives_kill_9_and_is_not_counted_again_after_it(pat
     process.stdin.flush()
     told = [process.stdout.readline() for _ in range(57)]
     process.send_signal(signal.SIGKILL)
-    told += process.communicate()[0].splitlines()
+    with process:
+        told += process.stdout.readlines()
+    if not told[-1].endswith("\n"):
+        told.pop()
     catalogue = Catalogue(path)
     learned = Learned(catalogue)
     counted = learned.performance.known("a@1/", "sum", NOW).seen

@@ -236,6 +236,18 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     assert not performance.observe(seen(5, "d"))
 
 
+def test_skills_and_instances_that_come_and_go_leave_nothing_behind() -> None:
+    performance, draw = Performance(Learning(pairs_max=10)), random.Random(1)
+    for number in range(200):
+        performance.observe(seen(number, skill=f"skill {number}"))
+        performance.drawn([f"{number}.{each}" for each in range(5)], f"skill {number}", draw, START)
+        performance.drawn([f"{number}.{each}" for each in range(5)], "sum", draw, START)
+    held = [performance._records, performance._calls, performance._ticks, performance._decaying]
+    assert max(map(len, held)) <= 21
+    assert sum(map(len, performance._posteriors.values())) <= 100
+    assert performance.known("a", "skill 199", START).seen == 1
+
+
 def test_draws_follow_what_was_observed_a_moment_ago() -> None:
     performance, draw = Performance(), random.Random(1)
     performance.drawn(["a", "b"], "sum", draw, START)

@@ -292,12 +292,13 @@ class Performance:
             self._calls[record.skill] = max(record.calls, self._calls.get(record.skill, 0))
             self._forget_posterior(*pair)
             if len(self._records) > self.learning.pairs_max:
-                oldest = next(iter(self._records))
-                del self._records[oldest]
-                self._forget_posterior(*oldest)
+                self._forget_oldest()
 
     def _all_posteriors(self, instances: Sequence[str], skill: str, now: int) -> list[Posterior]:
         learning, calls = self.learning, self._calls.get(skill, 0)
+        if len(self._ticks) > learning.pairs_max or len(self._posteriors.get(skill, ())) > learning.pairs_max:
+            for made in (self._ticks, self._posteriors, self._decaying):
+                made.clear()  # they are made again from the records
         tick = int(TICKS * (now / 1e6 / learning.half_life_s + calls / learning.half_life_calls))
         if tick != self._ticks.get(skill):
             self._ticks[skill] = tick
@@ -317,6 +318,14 @@ class Performance:
                 self._decaying.setdefault(skill, set()).add(instance)
         found[instance] = made
         return made
+
+    def _forget_oldest(self) -> None:
+        oldest = next(iter(self._records))
+        del self._records[oldest]
+        self._forget_posterior(*oldest)
+        if len(self._calls) > 2 * self.learning.pairs_max:
+            skills = {skill for _, skill in self._records}
+            self._calls = {skill: calls for skill, calls in self._calls.items() if skill in skills}
 
     def _forget_posterior(self, instance: str, skill: str) -> None:
         self._posteriors.get(skill, {}).pop(instance, None)
