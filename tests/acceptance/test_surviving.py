@@ -188,7 +188,7 @@ def test_an_irreversible_call_that_never_began_is_not_in_doubt() -> None:
         # a declared error is an answer: the breaker stays closed
         assert await env.run(surviving_pay) == "done"
         server.takes_s = 0
-        breaker = Policy(breaker=BreakerOptions(calls_min=1)).on(surviving_payment).guard.breaker
+        breaker = Policy(breaker=BreakerOptions(calls_min=1)).on(surviving_payment).guard().breaker
         assert breaker is not None
         while not breaker.ended(False, env.time.now()):
             pass

@@ -66,6 +66,11 @@ class Breaker:
         self._open_us = 0
         self._probe_since: int | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open or half-open."""
+        return self._open_us > 0
+
     def state(self, now: int) -> State:
         if not self._open_us:
             return "closed"

@@ -31,13 +31,18 @@ async def admit(key: str, constraints: dict[str, Any]) -> None:
 
 
 class ChosenContext(Context):
-    """See the module. It is the Context of the run otherwise."""
+    """See the module. It is the Context of the run otherwise.
+
+    Attributes:
+        key: of the instance that was chosen, for ``need``.
+        failed: whether it has failed, and somebody else has answered in its place.
+    """
 
     def __init__(self, ctx: Context, need: Need, key: str) -> None:
         super().__init__(ctx._machine)
         self.pins = ctx.pins
-        self._need = Need(placement=need.placement, data_class=need.data_class)
-        self._key = key
+        self.need = Need(placement=need.placement, data_class=need.data_class)
+        self.key, self.failed = key, False
 
     def step(self, fn: Any, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """See ``Context.step``. Raises Misplaced at the await."""
@@ -54,17 +59,17 @@ class ChosenContext(Context):
         return self._admitted(lambda: Context.run(self, workflow, input))
 
     def _admitted(self, work: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        if self._need == Need():
+        if self.need == Need():
             return work()
 
         async def after() -> Any:
-            await Context.step(self, admit, self._key, need_fields(self._need))
+            await Context.step(self, admit, self.key, need_fields(self.need))
             return await work()
 
         return asyncio.ensure_future(after())
 
     def _watched(self, fn: StepFunction[..., Any]) -> StepFunction[..., Any]:
-        need, key, inside = self._need, self._key, fn.around
+        need, key, inside = self.need, self.key, fn.around
 
         async def around(attempt: Callable[[], Awaitable[Any]]) -> Any:
             check_placed(need, key)

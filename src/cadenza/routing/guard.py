@@ -1,7 +1,7 @@
 """The limits of one instance of an agent in this process: every attempt of a call goes through its guard.
 
-Order of what an attempt meets: breaker, queue for a slot, breaker again, the agent. A guard is found by the instance's
-key and its limits, so that all who call the instance with the same limits share it.
+Order of what an attempt meets: breaker, queue for a slot, rates, breaker again, the agent; a hedge meets all of them
+anew. A guard is found by the instance's key and its limits: all who call the instance with the same limits share it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from cadenza.durable.define import StepOptions
 from cadenza.durable.scope import current_scope
 from cadenza.errors import CircuitOpen, NeverBegan, RetriesSpent, UsageError
 from cadenza.routing.breaker import Breaker, BreakerOptions, Seen
+from cadenza.routing.hedge import HedgeAfter, Latencies, hedged
 from cadenza.routing.limiter import Gradient, Slots
+from cadenza.routing.rate import Kind, Rate
 from cadenza.routing.retry_budget import RetryBudget
 
 ADAPTIVE_MAX = 1_000
@@ -33,13 +35,16 @@ class Limits:
     adaptive: bool = False
     queue_max: int = 1_000
     queue_s: float = 60.0
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    hedge_after: HedgeAfter | None = None
 
 
 class Guard:
     """Of one instance.
 
     Attributes:
-        calls: attempts that have reached the agent.
+        calls: requests that have reached the agent; ``hedges`` are those that were second ones.
     """
 
     def __init__(self, agent: str, key: str, limits: Limits) -> None:
@@ -47,7 +52,11 @@ class Guard:
         self.budget = _budgets.setdefault((agent, limits.retry_budget), RetryBudget(limits.retry_budget))
         self.breaker = None if limits.breaker is None else Breaker(limits.breaker)
         self.slots = _slots(key, limits)
-        self.calls = 0
+        self.calls = self.hedges = 0
+        self._latencies = Latencies()
+        self._requests = _rate(key, "requests", limits.requests_per_minute, limits.queue_s)
+        self._tokens = _rate(key, "tokens", limits.tokens_per_minute, limits.queue_s)
+        self._tokens_mean = 0.0
 
     async def attempt(self, inner: Callable[[], Awaitable[Any]], settings: StepOptions) -> Any:
         """One attempt: ``inner`` is called if nothing speaks against it.
@@ -60,7 +69,7 @@ class Guard:
         if scope.attempt == 1:
             self.budget.called()
         try:
-            return await self._limited(inner, scope.now, settings)
+            return await self._hedged(lambda: self._limited(inner, scope.now, settings), scope)
         except NeverBegan:
             raise
         except Exception as error:
@@ -68,6 +77,22 @@ class Guard:
                 problem = f"{type(error).__name__}: {error}"
                 raise RetriesSpent(self.key, self.budget.ratio, problem) from error
             raise
+
+    async def _hedged(self, ask: Callable[[], Awaitable[Any]], scope: Any) -> Any:
+        after = self.limits.hedge_after
+        after_s = self._latencies.p95() if after == "p95" else after
+        if after_s is None:
+            return await ask()
+        value, won = await hedged(ask, after_s, self._may_hedge)
+        if won:
+            self.hedges += 1
+            record = {"hedged_after_s": round(after_s, 3), "won": won}
+            await scope.memo(f"@hedge.{scope.attempt}", lambda: record, "read", None)
+        return value
+
+    def _may_hedge(self) -> bool:
+        """A second request needs a token, as a retry does, and an instance that is in order."""
+        return (self.breaker is None or not self.breaker.is_open) and self.budget.retry()
 
     def seen(self, now: int) -> Seen | None:
         """Its breaker; None if it has none."""
@@ -84,14 +109,14 @@ class Guard:
     async def _limited(self, inner: Callable[[], Awaitable[Any]], now: Callable[[], int], settings: StepOptions) -> Any:
         self._check(now())
         if self.slots is None:
-            return await self._asked(inner, now, settings)
+            return await self._rated(inner, now, settings)
         await self.slots.enter()
         latency_s, ok = None, True
         loop = asyncio.get_running_loop()
         try:
             began_s = loop.time()
             try:
-                return await self._asked(inner, now, settings)
+                return await self._rated(inner, now, settings)
             except NeverBegan:
                 began_s = None
                 raise
@@ -105,6 +130,22 @@ class Guard:
             raise
         finally:
             self.slots.leave(latency_s, ok=ok)
+
+    async def _rated(self, inner: Callable[[], Awaitable[Any]], now: Callable[[], int], settings: StepOptions) -> Any:
+        if self._requests is not None:
+            await self._requests.enter(1.0, now())
+        if self._tokens is None:
+            return await self._asked(inner, now, settings)
+        expected = self._tokens_mean
+        await self._tokens.enter(expected, now())
+        used = expected
+        try:
+            value = await self._asked(inner, now, settings)
+            used = float(tokens_of(value))
+            self._tokens_mean = used if not self._tokens_mean else 0.9 * self._tokens_mean + 0.1 * used
+            return value
+        finally:
+            self._tokens.settle(used - expected, now())
 
     def _check(self, now: int) -> None:
         if self.breaker is None:
@@ -121,7 +162,9 @@ class Guard:
         self._check(began := now())
         self.calls += 1
         if breaker is None:
-            return await inner()
+            value = await inner()
+            self._latencies.add((now() - began) / 1e6)
+            return value
         probe = breaker.begin(began)
         try:
             value = await inner()
@@ -139,6 +182,7 @@ class Guard:
             breaker.ended(_is_answer(error, settings), now(), probe=probe)
             raise
         breaker.ended(True, now(), probe=probe)
+        self._latencies.add((now() - began) / 1e6)
         return value
 
 
@@ -156,6 +200,15 @@ def guard_of(agent: str, key: str, limits: Limits) -> Guard:
 def refusal_of(key: str, now: int) -> str:
     """Why a call of the instance would be refused now by a breaker or for want of capacity; empty if it would not."""
     return next((why for (each, _), guard in list(guards.items()) if each == key and (why := guard.refusal(now))), "")
+
+
+def tokens_of(value: Any) -> int:
+    """What an agent's turn has used, with its sub-agents."""
+    return sum(each.input_tokens + each.output_tokens for each in getattr(value, "usage", ()))
+
+
+def _rate(key: str, kind: Kind, per_minute: float | None, wait_s: float) -> Rate | None:
+    return None if per_minute is None else Rate(key, kind, per_minute, wait_s)
 
 
 def _slots(key: str, limits: Limits) -> Slots | None:

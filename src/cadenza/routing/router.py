@@ -26,8 +26,10 @@ from cadenza.errors import (
     Abstained,
     AgentError,
     ChildError,
+    Exhausted,
     NeverBegan,
     NoCandidate,
+    OutputRejected,
     PeerError,
     StepError,
     StoreError,
@@ -48,7 +50,7 @@ BEST_SHOWN = 3
 SKILLS_SHOWN = 200
 ASKED_MAX = 3
 """How often a person is asked what is wanted."""
-FAILURES = (StepError, ChildError, AgentError, PeerError, TimeoutError)
+FAILURES = (StepError, ChildError, AgentError, PeerError, TimeoutError, OutputRejected, Exhausted)
 """What says that an agent has failed. Anything else it has declared: that is an answer."""
 
 
@@ -139,20 +141,20 @@ async def invoke(ctx: Context, need: Need, key: str, input: Any) -> Any:
     """Call the chosen instance, and count how it went."""
     agent = instance_of(key).agent
     assert agent is not None
-    began = ctx.now()
+    began, chosen = ctx.now(), ChosenContext(ctx, need, key)
 
     async def count(*, ok: bool) -> None:
         took = (ctx.now() - began) / timedelta(seconds=1)
         await ctx.step(observe, key, need.skill, ok, took, microseconds(ctx))
 
     try:
-        value = await agent.invoke(ChosenContext(ctx, need, key), input)
+        value = await agent.invoke(chosen, input)
     except (NeverBegan, UsageError):
         raise
     except Exception as error:
         await count(ok=not isinstance(error, FAILURES))
         raise
-    await count(ok=True)
+    await count(ok=not chosen.failed)
     return value
 
 
