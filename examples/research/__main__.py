@@ -23,8 +23,9 @@ from cadenza import Answer, CadenzaError, Engine, UnknownName
 from cadenza.agents.models import resolve
 from cadenza.errors import UsageError
 
-from .agents import PICKS, SITE, take_seat
+from .agents import PICKS, SITE
 from .companies import companies
+from .model_reader import CONFIGURED_BY, take_seat
 from .progress import Progress
 from .report import Summary
 from .research import Request, research
@@ -62,9 +63,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--pick", metavar="NAME,…", help=f"answer for the analyst: {PICKS} names; or top: the first {PICKS}"
     )
-    made.add_argument(
-        "--model", default=os.environ.get("CADENZA_MODEL", ""), help="reads what is no table, as ollama:…"
-    )
+    made.add_argument("--model", default=os.environ.get(CONFIGURED_BY, ""), help="reads what is no table, as ollama:…")
     made.add_argument("--slow", type=float, default=0.0, metavar="SECONDS", help="pause in each company")
     made.add_argument("--fresh", action="store_true", help="start anew, even if there is unfinished research")
     return made

@@ -61,7 +61,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Extract:
+    """What a reader found on a page; ``repaired`` if its first answer was malformed."""
+
     claims: list[Claim]
+    repaired: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,6 @@ class Evidence:
     company: Company
     pages: list[Page]
     extracts: list[Extract]
-    repaired: list[str]
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,12 @@ class Shortlist:
 
     companies: list[str]  # best first
     problem: str = ""
+
+    def problem_of(self, names: list[str]) -> str:
+        """What is wrong with an answer; empty if nothing is."""
+        if unknown := [name for name in names if name not in self.companies]:
+            return f"not among them: {', '.join(unknown)}"
+        return "each of them once" if len(set(names)) < len(names) else ""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-"""What the agents do: plain functions that read pages, and judge what others have read. No engine in sight."""
+"""What the agents do: plain functions that read pages, and judge what others have read. Nothing here runs anything."""
 
 import json
 import re
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+
+from cadenza import StepError
 
 from .facts import FIELDS, Claim, DeepDive, Evidence, Extract, Fact, Field, Filing, Finding, Page, Source, Year
 
@@ -73,7 +75,8 @@ def brought_together(evidence: Evidence) -> Finding:
                     values.setdefault(claim.value, []).append(Source(page.url, page.sha256, claim.quote))
         facts[name] = Fact(name, values)
     flagged = [page.url for page in evidence.pages if page.cut]
-    return Finding(evidence.company, facts, flagged=flagged, repaired=evidence.repaired)
+    repaired = [page.url for page, said in zip(evidence.pages, evidence.extracts, strict=True) if said.repaired]
+    return Finding(evidence.company, facts, flagged=flagged, repaired=repaired)
 
 
 def years_in(filing: Filing) -> DeepDive:
@@ -81,3 +84,9 @@ def years_in(filing: Filing) -> DeepDive:
     rows = re.finditer(r"^Revenue (\d{4}): (\d+)$", page.text, re.MULTILINE)
     years = [Year(int(row[1]), int(row[2]), Source(page.url, page.sha256, row[0])) for row in rows]
     return DeepDive(filing.company, years)
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, in one line: what the agent said, not where in the run."""
+    said = error.failure.message if isinstance(error, StepError) else str(error)
+    return re.sub(r"^\w+: [A-Z]+ \S+ ", "", " ".join(said.split()))  # not the agent and its URL template

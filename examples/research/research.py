@@ -5,20 +5,19 @@ journaled: after a `kill -9` this code runs again from the top, gets the answers
 """
 
 import asyncio
-import re
 from dataclasses import dataclass, replace
 
-from cadenza import Context, Need, NoCandidate, StepError, map_reduce, step, workflow
+from cadenza import Context, NoCandidate, map_reduce, step, workflow
 from cadenza.errors import OutcomeError
 
-from .agents import CHEAP_USD, STRONG_USD
-from .facts import Company, DeepDive, Evidence, Extract, Fetched, Filing, Finding, Page, Reading, Shortlist, Where
-from .reading import Malformed, Unreadable, parsed, problems, ranked
+from . import agents, model_reader  # noqa: F401  (registers the agents by their names)
+from .desk import BudgetSpent, Desk
+from .facts import Company, DeepDive, Evidence, Fetched, Filing, Finding, Page, Shortlist, Where
+from .reading import Malformed, Unreadable, ranked, reason
 from .report import Research, Summary, write_reports
 
 AT_A_TIME = 10
 TOLERATED = 0.10  # the share of companies that may remain gaps
-WARN_AT = 0.80  # of the budget
 
 
 @dataclass(frozen=True)
@@ -29,101 +28,41 @@ class Request:
     model: str = ""  # reads what is no table; empty: rules do
 
 
-@dataclass(frozen=True)
-class Rung:
-    """A reader that is asked where those before it could not read a page."""
-
-    need: Need
-    price_usd: float
-
-
-CHEAP = Rung(Need(skill="read-facts", prefer="cheap"), CHEAP_USD)
-MODEL = Rung(Need(skill="read-facts", tags=("model",)), STRONG_USD)
-STRONG = Rung(Need(skill="read-facts", tags=("prose",), prefer="quality"), STRONG_USD)
-
-
 class TooManyGaps(Exception):
     """More companies could not be researched than is tolerated."""
-
-
-class BudgetSpent(Exception):
-    """There is not enough left for a call."""
 
 
 @workflow
 async def research(ctx: Context, request: Request) -> Summary:
     companies: list[Company] = await ctx.call("company_list", None)
-    desk = Desk(request)
+    desk = Desk(request.budget_usd, model=bool(request.model))
 
-    async def one(ctx: Context, company: Company) -> Finding:
-        return await desk.look_into(ctx, company)
+    async def worker(ctx: Context, company: Company) -> Finding:
+        return await look_into(ctx, company, desk, request.pause_s)
 
-    findings: list[Finding] = await map_reduce(ctx, companies, one, limit=AT_A_TIME)
-    gaps = [finding for finding in findings if finding.gap]
+    findings: list[Finding] = await map_reduce(ctx, companies, worker, limit=AT_A_TIME)
+    done, gaps = ranked([each for each in findings if not each.gap]), [each for each in findings if each.gap]
     if len(gaps) > TOLERATED * len(findings):
-        names = ", ".join(finding.company.name for finding in gaps)
+        names = ", ".join(each.company.name for each in gaps)
         raise TooManyGaps(f"{len(gaps)} of {len(findings)} companies could not be researched: {names}")
-    result = Research(
-        request.out, ranked([each for each in findings if not each.gap]), gaps, desk.spent_usd, desk.cap_usd
-    )
+    result = Research(request.out, done, gaps, desk.spent_usd, desk.cap_usd)
     await ctx.step(write_reports, result)
-    picks = await picked(ctx, [finding.company for finding in result.done])
-    dives = await map_reduce(ctx, picks, dive, limit=AT_A_TIME)
+    picks = await picked(ctx, [each.company for each in done])
+    dives = await map_reduce(ctx, picks, deep_dive, limit=AT_A_TIME)
     return await ctx.step(write_reports, replace(result, dives=dives))
 
 
-class Desk:
-    """What the companies of one run share: the budget. Workflow code is deterministic, so this is derived by replay."""
-
-    def __init__(self, request: Request) -> None:
-        self.request, self.cap_usd, self.spent_usd = request, request.budget_usd, 0.0
-        self.ladder = (CHEAP, MODEL, STRONG) if request.model else (CHEAP, STRONG)
-
-    async def look_into(self, ctx: Context, company: Company) -> Finding:
-        """All that the two sources say of a company; or a gap, with its reason."""
-        try:
-            pages = await map_reduce(ctx, [Where("register", company.slug), Where("profile", company.slug)], fetched)
-            if self.request.pause_s:
-                await asyncio.sleep(self.request.pause_s)  # a durable timer
-            repaired: list[str] = []
-            extracts = [await self.read(ctx, page, repaired) for page in pages]
-            return await ctx.call("verifier", Evidence(company, pages, extracts, repaired))
-        except (OutcomeError, NoCandidate, Malformed, Unreadable, BudgetSpent) as error:
-            return await ctx.step(note_gap, company, reason(error))
-
-    async def read(self, ctx: Context, page: Page, repaired: list[str]) -> Extract:
-        """The facts on a page. The cheap reader first; one that costs ten times as much where it did not find them."""
-        wrong: list[str] = []
-        for rung in self.ladder:
-            try:
-                extract = await self.ask(ctx, rung, page, repaired)
-            except OutcomeError as error:
-                wrong = [reason(error)]
-                continue
-            if not (wrong := problems(extract, page)):
-                return extract
-        raise Unreadable(f"no reader could read {page.url}: {'; '.join(wrong)}")
-
-    async def ask(self, ctx: Context, rung: Rung, page: Page, repaired: list[str]) -> Extract:
-        """One reader's answer. If it is malformed, the reader is told so and asked once more."""
-        reading = Reading(page.url, page.text)
-        await self.pay(ctx, rung.price_usd)
-        try:
-            return parsed(await ctx.call(rung.need, reading))
-        except Malformed as malformed:
-            await self.pay(ctx, rung.price_usd)
-            extract = parsed(await ctx.call(rung.need, replace(reading, problem=str(malformed))))
-            repaired.append(page.url)
-            return extract
-
-    async def pay(self, ctx: Context, price_usd: float) -> None:
-        """Reserve the price of a call. Raises BudgetSpent."""
-        before, self.spent_usd = self.spent_usd, self.spent_usd + price_usd
-        if self.spent_usd > self.cap_usd:
-            self.spent_usd = before
-            raise BudgetSpent(f"the budget of ${self.cap_usd:.2f} is used up")
-        if before < WARN_AT * self.cap_usd <= self.spent_usd:
-            await ctx.step(budget_warning, self.spent_usd, self.cap_usd)
+async def look_into(ctx: Context, company: Company, desk: Desk, pause_s: float) -> Finding:
+    """All that the two sources say of a company; or a gap, with its reason."""
+    sources = [Where("register", company.slug), Where("profile", company.slug)]
+    try:
+        pages: list[Page] = await map_reduce(ctx, sources, fetched)
+        if pause_s:
+            await asyncio.sleep(pause_s)  # a durable timer
+        extracts = [await desk.read(ctx, page) for page in pages]
+        return await ctx.call("verifier", Evidence(company, pages, extracts))
+    except (OutcomeError, NoCandidate, Malformed, Unreadable, BudgetSpent) as error:
+        return await ctx.step(note_gap, company, reason(error))
 
 
 async def fetched(ctx: Context, where: Where) -> Page:
@@ -141,15 +80,14 @@ async def picked(ctx: Context, companies: list[Company]) -> list[Company]:
     shortlist = Shortlist(list(by_name))
     while True:
         names: list[str] = await ctx.call("analyst", shortlist)
-        unknown = [name for name in names if name not in by_name]
-        if not unknown and len(set(names)) == len(names):
+        if not (problem := shortlist.problem_of(names)):
             return [by_name[name] for name in names]
-        problem = f"not among them: {', '.join(unknown)}" if unknown else "each of them once"
         shortlist = replace(shortlist, problem=problem)
 
 
-async def dive(ctx: Context, company: Company) -> DeepDive:
-    return await ctx.call("filing_reader", Filing(company, await fetched(ctx, Where("filing", company.slug))))
+async def deep_dive(ctx: Context, company: Company) -> DeepDive:
+    page = await fetched(ctx, Where("filing", company.slug))
+    return await ctx.call("filing_reader", Filing(company, page))
 
 
 @step
@@ -157,15 +95,3 @@ def note_gap(company: Company, why: str) -> Finding:
     """A company of which nothing is known, and why."""
     step.heartbeat(company.name)  # for those who watch
     return Finding(company, gap=why)
-
-
-@step
-def budget_warning(spent_usd: float, cap_usd: float) -> str:
-    """Said once, when it happens; the journal keeps it."""
-    return f"${spent_usd:.3f} of ${cap_usd:.2f} are spent: over {WARN_AT:.0%} of the budget"
-
-
-def reason(error: Exception) -> str:
-    """In one line: what the agent said, not where in the run."""
-    said = error.failure.message if isinstance(error, StepError) else str(error)
-    return re.sub(r"^\w+: [A-Z]+ \S+ ", "", " ".join(said.split()))  # not the agent and its URL template
