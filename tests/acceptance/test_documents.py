@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # docs/determinism.md has a test of its own
-DOCS = ("guide", "testing", "agents", "models", "agent-kinds", "changing-code", "operations", "learning")
+DOCS = ("guide", "testing", "agents", "models", "agent-kinds", "changing-code", "operations", "learning", "routing")
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 BLOCKS = [
     pytest.param(page, number, block, id=f"{page.name}-{number}")

@@ -57,7 +57,8 @@ def chosen(
     order = sorted(range(len(candidates)), key=totals.__getitem__, reverse=True)
     _draw_among_equals(order, totals, candidates, draw)
     winner = candidates[order[0]].key if order else ""
-    confidence = confidence_of(columns, order[0]) if order else None
+    is_named = bool(need.skill or need.agent) and not need.abstain_below
+    confidence = confidence_of(columns, order[0]) if order and not is_named else None
     reason = "" if winner else "nobody is left after the filters"
     if winner and need.abstain_below and (confidence is None or confidence < need.abstain_below):
         sure = "nothing says how sure the best is" if confidence is None else f"the best is sure to {confidence:.2f}"
