@@ -84,6 +84,11 @@ class ProcessAgent(PeerAgent):
             options.setdefault("retry", Retry(never_on=(StepTimeout,)))
         super().__init__("process", name, self._ask, (input, output), StepOptions(**options), of_card, policy)
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The program and its arguments."""
+        return self._argv
+
     async def _ask(self, input: Any) -> Any:
         from pydantic_core import to_jsonable_python
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cadenza.cli import (
+    agents,
     archive,
     backup,
     check,
@@ -76,6 +77,7 @@ for name, function, summary in (
     ("doctor", doctor.doctor, "Look over this machine and the store."),
 ):
     app.command(name, short_help=summary)(function)
+app.add_typer(agents.agents_app, name="agents", short_help="List, show, call and look after agents.")
 
 
 @app.callback(invoke_without_command=True)
