@@ -56,6 +56,8 @@ from cadenza.errors import (
 from cadenza.patterns.concurrent import concurrent
 from cadenza.patterns.map_reduce import map_reduce
 from cadenza.patterns.sequential import sequential
+from cadenza.routing.cascade import cascade
+from cadenza.routing.model_router import model_router
 from cadenza.routing.need import Need
 from cadenza.routing.registry import registry
 from cadenza.routing.router import Router as _Router
@@ -122,8 +124,10 @@ __all__ = [
     "UsageError",
     "agent",
     "as_agent",
+    "cascade",
     "concurrent",
     "map_reduce",
+    "model_router",
     "on_all",
     "registry",
     "run",

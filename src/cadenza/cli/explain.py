@@ -37,13 +37,21 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show why an agent was chosen: who could be, each score, who was refused and why. Reads the journal only."""
-    from cadenza.routing.explain import choices_in, named, parse_weights
+    from cadenza.routing.explain import choices_in, levels_in, named, parse_weights
 
-    async def main() -> list[Explained]:
+    async def main() -> tuple[list[Explained], list[tuple[str, str]]]:
         async with reading(store) as engine:
-            return choices_in(list(engine.journal(engine.find(run_id).run_id)))
+            journal = list(engine.journal(engine.find(run_id).run_id))
+            return choices_in(journal), levels_in(journal)
 
-    choices = asyncio.run(main())
+    choices, levels = asyncio.run(main())
+    if not step and not as_json:
+        for path, said in levels:
+            show(clean(f"{path}  {said}"))
+    if not choices and levels:
+        if as_json:
+            print_json([])
+        return
     if not choices:
         raise UsageError(f"run {run_id} has chosen no agent: each of its calls names one, which has one instance")
     weights = parse_weights(what_if)

@@ -12,6 +12,7 @@ from cadenza.routing.candidates import filtered
 from cadenza.routing.choice import Choice
 from cadenza.routing.instance import Instance
 from cadenza.routing.lexical import Lexical
+from cadenza.routing.model_router import NONE, OFFERED_MAX, Pick, offer
 from cadenza.routing.need import Need
 from cadenza.routing.score import Scores, scorers, weights_of
 from cadenza.routing.table import Packed, mean, pack
@@ -40,6 +41,7 @@ def chosen(
     *,
     limits: Mapping[str, str] = NO_LIMITS,
     fallback_of: str = "",
+    pick: Pick | None = None,
 ) -> Packed:
     """The table of one choice, with its winner.
 
@@ -48,6 +50,7 @@ def chosen(
         draw: where equals are drawn from, and samples.
         now: microseconds since 1970.
         limits: see ``filtered``.
+        pick: the answer of the agent that routes, where the need names one and it has been asked.
     """
     weights = weights_of(need)
     candidates, refused = filtered(need, given, instances, limits)
@@ -56,17 +59,38 @@ def chosen(
     totals = mean(columns, weights, len(candidates))
     order = sorted(range(len(candidates)), key=totals.__getitem__, reverse=True)
     _draw_among_equals(order, totals, candidates, draw)
-    winner = candidates[order[0]].key if order else ""
+    if pick is not None:
+        order.sort(key=lambda index: candidates[index].key != pick.key)
     is_named = bool(need.skill or need.agent) and not need.abstain_below
     confidence = confidence_of(columns, order[0]) if order and not is_named else None
-    reason = "" if winner else "nobody is left after the filters"
-    if winner and need.abstain_below and (confidence is None or confidence < need.abstain_below):
-        sure = "nothing says how sure the best is" if confidence is None else f"the best is sure to {confidence:.2f}"
-        winner, reason = "", f"{sure}, {need.abstain_below:.2f} is needed"
-    strategy = f"{'named' if need == Need(agent=need.agent, exclude=need.exclude) else 'scored'}/1"
+    best = candidates[order[0]].key if order else ""
+    winner, reason = _decided(need, best, confidence, pick)
+    named = need == Need(agent=need.agent, exclude=need.exclude)
+    strategy = "model/1" if need.router else "named/1" if named else "scored/1"
     versions = {name: scorers[name].version for name in weights}
     choice = Choice(need, (), winner, strategy, weights, versions, confidence, reason, fallback_of)
-    return pack(choice, [each.key for each in candidates], order, totals, columns, refused)
+    packed = pack(choice, [each.key for each in candidates], order, totals, columns, refused)
+    if need.router and pick is None:
+        packed["offered"] = [[candidates[index].key, offer(candidates[index].card)] for index in order[:OFFERED_MAX]]
+    return packed
+
+
+def _decided(need: Need, best: str, confidence: float | None, pick: Pick | None) -> tuple[str, str]:
+    """The winner, if there is one, and a sentence for people."""
+    if not best:
+        return "", "nobody is left after the filters"
+    if need.router:
+        if pick is None:
+            return "", f"offered to {need.router}"
+        if pick.key == NONE:
+            return "", f"{need.router} says that nobody fits: {pick.reason}".rstrip(": ")
+        if pick.key != best:
+            return "", f"{need.router} answered {pick.key[:100]!r}, which is the key of no candidate"
+        return best, f"{need.router} says: {pick.reason}" if pick.reason else f"{need.router} chose it"
+    if need.abstain_below and (confidence is None or confidence < need.abstain_below):
+        sure = "nothing says how sure the best is" if confidence is None else f"the best is sure to {confidence:.2f}"
+        return "", f"{sure}, {need.abstain_below:.2f} is needed"
+    return best, ""
 
 
 def _draw_among_equals(

@@ -13,6 +13,7 @@ import msgspec
 
 from cadenza.durable import events
 from cadenza.errors import UnknownName, UsageError
+from cadenza.routing.cascade import record, said_of
 from cadenza.routing.choice import Choice, Row
 from cadenza.routing.need import Need
 from cadenza.routing.router import choose, observe
@@ -48,6 +49,15 @@ def choices_in(journal: Sequence[events.AnyEvent]) -> list[Explained]:
             made = unpack(msgspec.json.decode(event.value))
             found.append(Explained(event.path, event.at, made, _what_followed(journal, place)))
     return found
+
+
+def levels_in(journal: Sequence[events.AnyEvent]) -> list[tuple[str, str]]:
+    """Every level of the run's cascades: its path, and how it went in words."""
+    return [
+        (event.path, said_of(msgspec.json.decode(event.value)))
+        for event in journal
+        if isinstance(event, events.StepCompleted) and event.name == record.name
+    ]
 
 
 def _what_followed(journal: Sequence[events.AnyEvent], place: int) -> tuple[str, ...]:

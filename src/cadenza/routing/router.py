@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from cadenza.agents.agent import CallByName, agents, is_agent
+from cadenza.agents.agent import CallByName, agents, find_agent, is_agent
 from cadenza.durable.context import EPOCH, Context
 from cadenza.durable.define import step
 from cadenza.durable.human import HumanTask
@@ -42,6 +42,7 @@ from cadenza.routing.instances import instance_of, known
 from cadenza.routing.learn import Observation
 from cadenza.routing.learned import learned_in
 from cadenza.routing.limits import limits_now
+from cadenza.routing.model_router import NONE, pick_of, prompt_of
 from cadenza.routing.need import Need
 from cadenza.routing.observed import performance_now
 from cadenza.routing.table import Packed, need_fields, need_of
@@ -50,6 +51,8 @@ BEST_SHOWN = 3
 SKILLS_SHOWN = 200
 ASKED_MAX = 3
 """How often a person is asked what is wanted."""
+ROUTER_ROUNDS = 2
+"""How often an agent that routes is asked: an answer that names no candidate is put right once."""
 FAILURES = (StepError, ChildError, AgentError, PeerError, TimeoutError, OutputRejected, Exhausted)
 """What says that an agent has failed. Anything else it has declared: that is an answer."""
 
@@ -62,7 +65,8 @@ async def choose(asked: dict[str, Any], given: Any, now: int, fallback_of: str =
     if catalogue is not None:
         performance_now.set(learned_in(catalogue).performance)
     draw = random.Random(step.key())
-    packed = chosen(need, given, all, draw, now, limits=limits_now(now), fallback_of=fallback_of)
+    picked = None if pick is None else pick_of(pick)
+    packed = chosen(need, given, all, draw, now, limits=limits_now(now), fallback_of=fallback_of, pick=picked)
     if need.skill and not packed["keys"]:
         skills = {skill.id for each in all for skill in each.card.skills}
         if need.skill not in skills:
@@ -128,13 +132,28 @@ async def routed(ctx: Context, need: Need, input: Any) -> Any:
 
 async def choose_key(ctx: Context, need: Need, input: Any, fallback_of: str = "") -> str:
     """The key of the instance that is to do it. Raises NoCandidate, Abstained, UnknownName."""
-    for _ in range(ASKED_MAX):
-        packed = await ctx.step(choose, need_fields(need), input, microseconds(ctx), fallback_of)
-        if packed["winner"] or not packed["keys"] or need.on_abstain == "raise":
+    for asked in range(ASKED_MAX + 1):
+        packed = await _choice(ctx, need, input, fallback_of)
+        if packed["winner"] or not packed["keys"] or need.on_abstain == "raise" or asked == ASKED_MAX:
             return winner_of(packed, need)
         need = await _clarified(ctx, need, input, packed)
+    raise AssertionError("the loop returns or raises")
+
+
+async def _choice(ctx: Context, need: Need, input: Any, fallback_of: str) -> Packed:
     packed = await ctx.step(choose, need_fields(need), input, microseconds(ctx), fallback_of)
-    return winner_of(packed, need)
+    if not need.router or not packed["keys"]:
+        return packed
+    watched, text = ChosenContext(ctx, need, f"{need.router}@/"), text_of(need, input)
+    problem, offered = "", packed["offered"]
+    for _ in range(ROUTER_ROUNDS):
+        pick = pick_of(await find_agent(need.router).invoke(watched, prompt_of(text, offered, problem)))
+        said = {"key": pick.key, "reason": pick.reason}
+        packed = await ctx.step(choose, need_fields(need), input, microseconds(ctx), fallback_of, said)
+        if packed["winner"] or pick.key == NONE:
+            break
+        problem = packed["reason"]
+    return packed
 
 
 async def invoke(ctx: Context, need: Need, key: str, input: Any) -> Any:
