@@ -206,7 +206,7 @@ def test_an_agent_is_added_by_its_card(cadenza: Project, world: World) -> None:
     assert "Added cook@1.2.0 (Recipe Agent)." in added.err
     [shown] = cadenza("agents", "show", "cook", "--json").json
     assert (shown["state"], shown["callable"], shown["card"]["owner"]) == ("card only", False, "Kitchen Ltd")
-    assert "to call it, add it in code: add_card" in shown["problem"]
+    assert "to call it, add it in code: registry.add_card" in shown["problem"]
     assert [each["agent"] for each in cadenza("agents", "list", "--skill", "recipes", "--json").json] == ["cook"]
     assert cadenza("agents", "health", "cook").code == 0
     refused = cadenza("agents", "test", "cook", "eggs")

@@ -13,7 +13,7 @@ from cadenza.agents import agent as known_agents
 from cadenza.errors import CardInvalid, DefinitionError
 from cadenza.routing.card_agent import CardAgent
 from cadenza.routing.registry import Registry
-from cadenza.routing.remote_card import WELL_KNOWN, add_card, card_url, read_card
+from cadenza.routing.remote_card import WELL_KNOWN, card_url, read_card
 from tests.acceptance.http_world import Answered, Asked, World, serving
 
 
@@ -106,7 +106,7 @@ def test_an_agent_with_an_http_interface_is_called_with_one_message(world: World
     reply = {"message": {"messageId": "x", "role": "ROLE_AGENT", "parts": [{"text": "Omelette"}, {"text": "Quiche"}]}}
     serve(world, card_of(world.url), reply)
     registry = Registry()
-    made = add_card(world.url, name="remote_cook_agent", to=registry, placement=("eu",), data_classes=("restricted",))
+    made = registry.add_card(world.url, name="remote_cook_agent", placement=("eu",), data_classes=("restricted",))
     assert isinstance(made.agent, CardAgent)
     assert made.card.placement == ("eu",)
     assert made.card.may_see("restricted")
@@ -121,7 +121,7 @@ def test_an_agent_with_an_http_interface_is_called_with_one_message(world: World
     headers = {name.lower(): value for name, value in asked.headers.items()}
     assert headers["a2a-version"] == "1.0"
     with pytest.raises(DefinitionError, match=r"two agents 'remote_cook_agent' of version '1.2.0'"):
-        add_card(world.url, name="remote_cook_agent", to=registry)
+        registry.add_card(world.url, name="remote_cook_agent")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_an_agent_with_an_http_interface_is_called_with_one_message(world: World
 )
 def test_a_task_that_is_done_gives_its_artifacts(world: World, reply: Any, result: Any) -> None:
     serve(world, card_of(world.url), reply)
-    add_card(world.url, name="remote_cook_agent", to=Registry())
+    Registry().add_card(world.url, name="remote_cook_agent")
     assert cooked("eggs") == result
 
 
@@ -151,7 +151,7 @@ def test_a_task_that_is_done_gives_its_artifacts(world: World, reply: Any, resul
 )
 def test_a_task_that_is_not_done_is_a_failure_that_says_why(world: World, reply: Any, said: str) -> None:
     serve(world, card_of(world.url), reply)
-    add_card(world.url, name="remote_cook_agent", to=Registry())
+    Registry().add_card(world.url, name="remote_cook_agent")
     with pytest.raises(Exception, match=r"remote_cook_agent") as failed:
         cooked("eggs")
     assert said in str(failed.value)
@@ -161,7 +161,7 @@ def test_an_agent_that_speaks_something_else_is_known_and_says_so(world: World) 
     interface = {"url": f"{world.url}/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
     serve(world, card_of(world.url, supportedInterfaces=[interface]))
     registry = Registry({})
-    made = add_card(world.url, to=registry)
+    made = registry.add_card(world.url)
     assert made.agent is None
     assert made.problem == "it speaks JSONRPC 1.0; what can be called from here is HTTP+JSON 1.x"
     assert not registry.find(skill="recipes")
@@ -172,7 +172,7 @@ def test_a_card_of_version_0_3_is_read(world: World) -> None:
     old = card_of(
         world.url, supportedInterfaces=None, url=f"{world.url}/", preferredTransport="GRPC", protocolVersion="0.3.0"
     )
-    made = add_card(old, to=Registry({}))
+    made = Registry({}).add_card(old)
     assert made.problem.startswith("it speaks GRPC 0.3.0;")
 
 
@@ -183,11 +183,11 @@ def test_an_agent_that_asks_for_a_credential_gets_one_by_name(world: World, monk
         securityRequirements=[{"schemes": {"key": {"list": []}}}],
     )
     serve(world, secured, task("TASK_STATE_COMPLETED", "Done."))
-    made = add_card(world.url, name="remote_locked", to=Registry({}))
+    made = Registry({}).add_card(world.url, name="remote_locked")
     assert made.problem == "it asks for http bearer: give auth=…, with the name of an environment variable"
     for auth in ("REMOTE_TOKEN", Bearer("REMOTE_TOKEN")):
         monkeypatch.setenv("REMOTE_TOKEN", "s3cret-token")
-        add_card(world.url, name="remote_cook_agent", auth=auth, to=Registry())
+        Registry().add_card(world.url, name="remote_cook_agent", auth=auth)
         assert cooked("eggs") == "Done."
         headers = {name.lower(): value for name, value in world.asked[-1].headers.items()}
         assert headers["authorization"] == "Bearer s3cret-token"
@@ -197,7 +197,7 @@ def test_instances_of_one_remote_agent(world: World) -> None:
     serve(world, card_of(world.url), task("TASK_STATE_COMPLETED", "Done."))
     registry = Registry()
     for place in ("eu", "us"):
-        add_card(world.url, name="remote_many", instance=place, placement=(place,), to=registry)
+        registry.add_card(world.url, name="remote_many", instance=place, placement=(place,))
     mine = [each.key for each in registry.instances() if "remote_many" in each.key]
     assert mine == ["remote_many@1.2.0/eu", "remote_many@1.2.0/us"]
 

@@ -168,12 +168,12 @@ def add(
     store: StoreOption = "cadenza.db",
     as_json: JsonOption = False,
 ) -> None:
-    """Let the store know of an agent by its A2A card. To call it, add it in code as well: add_card(URL)."""
+    """Let the store know of an agent by its A2A card. To call it, add it in code as well: registry.add_card(URL)."""
     from cadenza.routing import kept
     from cadenza.routing.remote_card import read_card
 
     card = read_card(url, name)
-    problem = card.obstacle(None) or "known by its card; to call it, add it in code: add_card(…)"
+    problem = card.obstacle(None) or "known by its card; to call it, add it in code: registry.add_card(…)"
     health_url = card.source if card.source.startswith(("http://", "https://")) else ""
     made = Instance(None, card.card, health_url=health_url, source=card.source, owner=card.card.owner, problem=problem)
 

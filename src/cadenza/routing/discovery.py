@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card, Skill
 from cadenza.errors import CadenzaError, UnknownName
@@ -77,6 +79,11 @@ class Index:
         return sorted(scores, key=lambda each: (-scores[each], each))
 
     @functools.cached_property
+    def outputs(self) -> list[bytes]:
+        """Their output schemas as text: what is found out of one holds for all that are equal."""
+        return [msgspec.json.encode(each.output_schema, order="sorted") for each in self.cards]
+
+    @functools.cached_property
     def _words(self) -> tuple[dict[str, dict[int, int]], list[int], float]:
         words: defaultdict[str, dict[int, int]] = defaultdict(dict)
         lengths: list[int] = []
@@ -106,6 +113,21 @@ def _stem(word: str) -> str:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
     return word
+
+
+class Use:
+    """Whether a caller can use what agents give. Each schema is compared once."""
+
+    def __init__(self, index: Index, wanted: dict[str, Any]) -> None:
+        self._index, self._wanted = index, wanted
+        self._known: dict[bytes, str] = {}
+
+    def problem(self, position: int) -> str:
+        """Why the caller cannot use what comes out of it; empty if it can."""
+        kind = self._index.outputs[position]
+        if kind not in self._known:
+            self._known[kind] = misfit(self._index.cards[position].output_schema, self._wanted)
+        return self._known[kind]
 
 
 class Acceptance:
@@ -142,8 +164,3 @@ def input_type(agent: AnyAgent) -> Any | None:
     """The type of what goes in; None for an agent that has only a schema."""
     types = getattr(agent, "types", None)  # as Carded has it
     return types[0] if types else None
-
-
-def usable(instance: Instance, wanted: dict[str, Any] | None) -> str:
-    """Why the caller cannot use what comes out of it; empty if it can."""
-    return misfit(instance.card.output_schema, wanted)

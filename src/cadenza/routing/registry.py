@@ -11,6 +11,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ from cadenza.errors import DefinitionError
 from cadenza.routing.instance import Instance
 
 if TYPE_CHECKING:  # imported where it is used: a program that chooses no agent does not pay for it
+    from cadenza.agents.credential import Credential
     from cadenza.routing.discovery import Index
     from cadenza.routing.kept import Known
 
@@ -60,6 +62,7 @@ class Registry:
         self._kept: WeakKeyDictionary[Catalogue, Known] = WeakKeyDictionary()
         self._merged: WeakKeyDictionary[Catalogue, tuple[Any, int, tuple[Instance, ...]]] = WeakKeyDictionary()
         self._indexes: list[Index] = []
+        self._indexed: tuple[Instance, ...] | None = None
 
     def add(
         self,
@@ -102,6 +105,35 @@ class Registry:
             self._added[made.key] = made
             self._own = None
         return made
+
+    def add_card(
+        self,
+        source: str | Path | Mapping[str, Any],
+        *,
+        name: str = "",
+        instance: str = "",
+        auth: Credential | str | None = None,
+        **card_changes: Any,
+    ) -> Instance:
+        """Read a remote agent's A2A card, and add the agent; it can be called if it has an HTTP+JSON interface.
+
+        Args:
+            source: the agent's URL (its card is at ``/.well-known/agent-card.json`` there), the URL of a card
+                (``….json``), a file, or the card itself. It is read once, here.
+            name: what the agent is called here; by default its own name in the form of one.
+            instance: the name of this instance, where one agent is at several places.
+            auth: Bearer, ApiKey or Basic; or the mere name of an environment variable, if the card says how it is used.
+            card_changes: what no A2A card says: ``placement``, ``data_classes``, ``price_usd``, …
+
+        Returns:
+            The instance. If it cannot be called, ``agent`` is None and ``problem`` says why.
+
+        Raises:
+            CardInvalid: there is none, or it is no card. DefinitionError: the name and version are another agent's.
+        """
+        from cadenza.routing.remote_card import add_card
+
+        return add_card(source, name=name, instance=instance, auth=auth, to=self, **card_changes)
 
     def remove(self, key: str) -> None:
         """Take an added instance out again; what is not there is no matter."""
@@ -172,7 +204,7 @@ class Registry:
         Raises:
             UnknownName: nobody has such a skill or label; with the nearest ones.
         """
-        from cadenza.routing.discovery import Acceptance, usable
+        from cadenza.routing.discovery import Acceptance, Use
 
         instances = self._all(catalogue)
         index = self._index(instances)
@@ -186,12 +218,13 @@ class Registry:
         else:
             order = sorted(found) if found is not None else list(range(len(instances)))
         acceptance = None if accepts is MISSING else Acceptance(accepts)
+        use = None if output_schema is None else Use(index, output_schema)
         return [
-            each
-            for each in map(instances.__getitem__, order)
-            if (each.agent is not None or not here)
-            and (acceptance is None or not acceptance.problem(each))
-            and (output_schema is None or not usable(each, output_schema))
+            instances[position]
+            for position in order
+            if (instances[position].agent is not None or not here)
+            and (acceptance is None or not acceptance.problem(instances[position]))
+            and (use is None or not use.problem(position))
         ]
 
     def skill_named(self, skill: str, catalogue: Catalogue | None = None) -> Skill:
@@ -243,12 +276,17 @@ class Registry:
         from cadenza.routing.discovery import Index
 
         with self._mutex:
-            for held in self._indexes:
-                if len(held.cards) == len(instances) and all(map(_same_card, held.cards, instances)):
-                    return held
-            made = Index([each.card for each in instances])
-            self._indexes = [made, *self._indexes[: INDEXES_MAX - 1]]
-            return made
+            if instances is self._indexed:
+                return self._indexes[0]
+            same = (
+                each
+                for each in self._indexes
+                if len(each.cards) == len(instances) and all(map(_same_card, each.cards, instances))
+            )
+            found = next(same, None) or Index([each.card for each in instances])
+            others = [each for each in self._indexes if each is not found]
+            self._indexes, self._indexed = [found, *others[: INDEXES_MAX - 1]], instances
+            return found
 
 
 def _same_card(card: Card, instance: Instance) -> bool:

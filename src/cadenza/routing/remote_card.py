@@ -14,14 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.credential import ApiKey, Basic, Bearer, Credential
 from cadenza.errors import CardInvalid
 from cadenza.routing.card_agent import CardAgent
 from cadenza.routing.instance import Instance
-from cadenza.routing.registry import Registry, registry
+
+if TYPE_CHECKING:
+    from cadenza.routing.registry import Registry
 
 Source = str | Path | Mapping[str, Any]
 WELL_KNOWN = "/.well-known/agent-card.json"
@@ -94,26 +96,10 @@ def add_card(
     name: str = "",
     instance: str = "",
     auth: Credential | str | None = None,
-    to: Registry = registry,
+    to: Registry,
     **card_changes: Any,
 ) -> Instance:
-    """Read a remote agent's card, and add it to the registry; called from here if that is possible.
-
-    Args:
-        source: the agent's URL (its card is at ``/.well-known/agent-card.json`` there), the URL of a card (``….json``),
-            a file, or the card itself.
-        name: what the agent is called here; by default its own name in the form of one.
-        instance: the name of this instance, where one agent is at several places.
-        auth: Bearer, ApiKey or Basic; or the mere name of an environment variable, if the card says how it is used.
-        card_changes: see ``Registry.add``. What no A2A card says (placement, data classes, price) is said here.
-
-    Returns:
-        The instance. If it cannot be called, ``agent`` is None and ``problem`` says why.
-
-    Raises:
-        CardInvalid: there is none, or it is no card.
-        DefinitionError: another agent has this name and version.
-    """
+    """See ``Registry.add_card``; ``to`` is the registry."""
     found = read_card(source, name)
     health_url = found.source if found.source.startswith(("http://", "https://")) else ""
     card = replace(found.card, **card_changes)
