@@ -82,7 +82,7 @@ class Learning:
     prior_success: float = 0.8
     prior_weight: float = 2.0
     proven: float = 8.0
-    trial_share: float = 0.05
+    trial_share: float = 0.02
     pairs_max: int = 50_000
     keys_max: int = 100_000
 
