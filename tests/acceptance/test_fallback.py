@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from cadenza import Answer, Context, Engine, EngineOptions, HumanAgent, Retry, agent, testing, workflow
+from cadenza.cli.agents import agents_app
 from cadenza.durable.events import StepCompleted
 from cadenza.errors import DefinitionError, Exhausted, NoCandidate, OutputRejected, RunFailed
 from cadenza.routing.breaker import BreakerOptions
@@ -355,3 +357,45 @@ def test_dead_letters_survive_the_process(tmp_path: Path) -> None:
 
     asyncio.run(main())
     down.clear()
+
+
+def test_the_command_line_lists_dead_letters_and_breakers_and_has_a_call_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down.update(("lonely", "second"))
+    store = tmp_path / "letters.db"
+
+    async def fail() -> str:
+        async with Engine.open(store) as engine:
+            for _ in range(5):
+                broken = await engine.start(fall, "fall_breaking")
+                with pytest.raises(RunFailed):
+                    await broken.result()
+            run = await engine.start(fall, "fall_lonely")
+            with pytest.raises(RunFailed):
+                await run.result()
+            return dead_letters(engine.catalogue)[0].id
+
+    id = asyncio.run(fail())
+    app = typer.main.get_command(agents_app)
+    app(["dead-letters", "list", "--store", str(store)], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert id in said
+    assert "fall_second@1/  StepError: fall_second failed" in said
+    with pytest.raises(SystemExit):
+        app(["health", "fall_breaking", "--store", str(store)], standalone_mode=True)
+    assert "5 of its last 5 calls have failed" in capsys.readouterr().out
+    app(["dead-letters", "redo", id, "--store", str(store)], standalone_mode=False)
+    down.clear()
+
+    async def finish() -> Any:
+        async with Engine.open(store, EngineOptions(adopt_all=True)) as engine:
+            (letter,) = dead_letters(engine.catalogue, all=True)
+            return await engine.handle(letter.redone_by).result()
+
+    assert asyncio.run(finish()) == "lonely: hello"
+
+
+@agent(policy=Policy(breaker=BreakerOptions()))
+async def fall_breaking(text: str) -> str:
+    raise ConnectionError(text)

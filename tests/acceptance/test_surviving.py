@@ -211,7 +211,7 @@ def test_a_policy_for_one_call() -> None:
 
         done, shed = await env.run(surviving_two)
         assert done == "done"
-        assert shed == "surviving_plain@1/ was not asked: 1 calls of at most 1 are under way, and none may wait."
+        assert shed == "surviving_plain@1/ was not asked: 1 of 1 calls are under way, and none may wait."
         assert server.asked == 1
 
     lived(work)

@@ -14,6 +14,7 @@ import typer
 from cadenza.cli import exit_codes
 from cadenza.cli.agents_beside import agent_files_in
 from cadenza.cli.agents_view import as_dict, key_of, print_instances, print_one
+from cadenza.cli.dead_letters import dead_letters_app
 from cadenza.cli.place import MEMORY, JsonOption, StoreOption, existing, location, reading, store_flag
 from cadenza.cli.streams import paint, print_json, say, show
 from cadenza.engine.catalogue import Catalogue
@@ -30,6 +31,7 @@ agents_app = typer.Typer(
     help="Who there is, what they can do, and whether they are well.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+agents_app.add_typer(dead_letters_app, name="dead-letters", short_help="Calls that nobody could do.")
 
 CodeOption = Annotated[
     str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from cadenza.agents.human import HumanAgent
 from cadenza.cli.agents_view import as_dict, seen
 from cadenza.engine.catalogue import Catalogue
+from cadenza.routing.breaker import Seen
+from cadenza.routing.breaker_board import published
 from cadenza.routing.instance import Instance
 from cadenza.routing.registry import registry
 
@@ -50,7 +53,17 @@ async def checked(instances: Sequence[Instance], catalogue: Catalogue | None) ->
             found.append(Checked(each, "well", "it answers", probe.latency_s))
         else:
             found.append(await asyncio.to_thread(_unasked, each))
-    return found
+    breakers = {} if catalogue is None else published(catalogue, registry.now())
+    return [_with_breaker(each, breakers.get(each.instance.key), registry.now()) for each in found]
+
+
+def _with_breaker(found: Checked, breaker: Seen | None, now: int) -> Checked:
+    """What calls have seen of it counts more than what it says itself."""
+    if breaker is None:
+        return found
+    failed = f"{breaker.failed} of its last {breaker.counted} calls have failed"
+    when = f"for another {(breaker.until - now) / 1e6:.0f} s" if breaker.state == "open" else "until a probe succeeds"
+    return dataclasses.replace(found, state="ill", detail=f"its breaker is {breaker.state} {when}: {failed}")
 
 
 def _unasked(instance: Instance) -> Checked:

@@ -19,6 +19,7 @@ from cadenza.cli.streams import clean, out, print_json, say
 from cadenza.cli.workers import living
 from cadenza.durable.events import Forked
 from cadenza.errors import UsageError
+from cadenza.routing.degraded import degraded_in
 
 if TYPE_CHECKING:
     from cadenza.cli.history import History
@@ -104,6 +105,7 @@ def facts(history: History, alive: set[str]) -> list[tuple[str, str]]:
         found.append(("attributes", ", ".join(f"{name}={json.dumps(value)}" for name, value in attributes.items())))
     entries = counted(history.count(), "entry", "entries")
     found.append(("journal", f"{counted(len(history.events), 'event')}, {entries}"))
+    found += [("degraded", str(each)) for each in degraded_in(history.events)]
     if used := history.used():
         before = f"; {counted(history.copied(), 'request')} of these by the run before" if history.copied() else ""
         found.append(("models", str(total(used)) + before))

@@ -35,7 +35,7 @@ class BreakerOptions:
     calls_min: int = 5
     failure_share: float = 0.5
     open_s: float = 5.0
-    open_s_max: float = 60.0
+    open_s_max: float = 30.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.calls_min <= self.window:

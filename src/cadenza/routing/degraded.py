@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from cadenza.durable import events
 from cadenza.durable.context import Context
+from cadenza.durable.define import step
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,22 @@ class Degraded:
     level: int
     loses: str = ""
     tried: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        loses = f", without {self.loses}" if self.loses else ""
+        return f"{self.agent}: answered by {self.served_by}{loses}; {len(self.tried)} failed before"
+
+
+@step(name="degraded", effect="read")
+async def degrade(record: Degraded) -> Degraded:
+    """Put a record into the journal, for those who read it."""
+    return record
+
+
+def degraded_in(journal: Iterable[events.AnyEvent]) -> list[Degraded]:
+    """The records of a run, as its journal has them."""
+    found = [each for each in journal if isinstance(each, events.StepCompleted) and each.name == degrade.name]
+    return [degrade.result.decode(each.value, f"the record at {each.path}") for each in found]
 
 
 _of_runs: WeakKeyDictionary[Any, list[Degraded]] = WeakKeyDictionary()

@@ -18,11 +18,10 @@ from typing import Any
 from cadenza.agents.agent import AnyAgent, agents, is_agent
 from cadenza.agents.human import HumanAgent
 from cadenza.durable.context import Context
-from cadenza.durable.define import step
 from cadenza.errors import AgentError, DefinitionError, Exhausted, OutcomeError
 from cadenza.routing.chosen_context import ChosenContext
 from cadenza.routing.dead_letter import bury
-from cadenza.routing.degraded import Degraded, note
+from cadenza.routing.degraded import Degraded, degrade, note
 from cadenza.routing.need import Need
 from cadenza.routing.router import choose_key, invoke
 
@@ -121,7 +120,7 @@ class Chain:
                 chosen.failed = True
             loses = level.given.loses if isinstance(level.given, Mode) else ""
             record = Degraded(self._name, asked.key, number, loses, tuple(tried))
-            await ctx.step(_degraded, record)
+            await ctx.step(degrade, record)
             note(ctx, record)
             return value
         letter = await bury(plain, self._name, input, tried) if self._dead_letter else ""
@@ -154,12 +153,6 @@ class _Asked:
         if self._level.agent is None:
             return invoke(self._ctx, self._need, self.key, given)
         return self._level.agent.invoke(ChosenContext(self._ctx, self._need, self.key), given)
-
-
-@step(name="degraded", effect="read")
-async def _degraded(record: Degraded) -> Degraded:
-    """For those who read the journal."""
-    return record
 
 
 def _prepared(agent: AnyAgent, given: Level) -> _Level:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cadenza.durable.define import StepOptions
 from cadenza.durable.scope import current_scope
-from cadenza.errors import CircuitOpen, NeverBegan, RetriesSpent, UsageError
+from cadenza.engine.catalogue import current_catalogue
+from cadenza.errors import CircuitOpen, NeverBegan, RetriesSpent, StoreError, UsageError
 from cadenza.routing.breaker import Breaker, BreakerOptions, Seen
+from cadenza.routing.breaker_board import publish
 from cadenza.routing.hedge import HedgeAfter, Latencies, hedged
 from cadenza.routing.limiter import Gradient, Slots
 from cadenza.routing.rate import Kind, Rate
@@ -171,7 +174,7 @@ class Guard:
         except asyncio.CancelledError:
             limit_s = settings.timeout_s
             if limit_s is not None and now() - began >= HUNG * limit_s * 1e6:
-                breaker.ended(False, now(), probe=probe)
+                self._count(breaker, False, now(), probe)
             else:
                 breaker.abandoned(probe=probe)
             raise
@@ -179,11 +182,16 @@ class Guard:
             breaker.abandoned(probe=probe)
             raise
         except BaseException as error:
-            breaker.ended(_is_answer(error, settings), now(), probe=probe)
+            self._count(breaker, _is_answer(error, settings), now(), probe)
             raise
-        breaker.ended(True, now(), probe=probe)
+        self._count(breaker, True, now(), probe)
         self._latencies.add((now() - began) / 1e6)
         return value
+
+    def _count(self, breaker: Breaker, ok: bool, now: int, probe: bool) -> None:
+        if breaker.ended(ok, now, probe=probe):
+            with suppress(StoreError):  # the store is in trouble: others say so
+                publish(current_catalogue.get(), self.key, breaker.seen(now), now)
 
 
 guards: dict[tuple[str, Limits], Guard] = {}

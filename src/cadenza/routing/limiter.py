@@ -102,8 +102,8 @@ class Slots:
             return
         if len(self._queue) >= self._queue_max:
             self.shed += 1
-            waits = f"and {len(self._queue)} wait already" if self._queue_max else "and none may wait"
-            raise Overloaded(self._instance, f"{self.in_flight} calls of at most {self.limit} are under way, {waits}")
+            waits = f"the queue of {self._queue_max} is full" if self._queue_max else "none may wait"
+            raise Overloaded(self._instance, f"{self.in_flight} of {self.limit} calls are under way, and {waits}")
         loop = asyncio.get_running_loop()
         waiting = Waiting(loop.create_future(), loop.time())
         self._queue.append(waiting)
@@ -117,7 +117,7 @@ class Slots:
                 self._queue.remove(waiting)
             if isinstance(error, TimeoutError):
                 self.shed += 1
-                reason = f"{self.in_flight} calls of at most {self.limit} are under way, and no turn came in"
+                reason = f"{self.in_flight} of {self.limit} calls are under way, and no turn came in"
                 raise Overloaded(self._instance, f"{reason} {self._wait_s:g} s") from None
             raise
 
