@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -42,8 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
-        with site(options.out / "site.log", console):
-            return asyncio.run(go_on(options, console))
+        request = prepared(options)
+        server, code = site(options.out / "site.log", console), FAILED
+        try:
+            code = asyncio.run(go_on(request, options, console))
+        finally:
+            if server is not None and code != WAITS:
+                server.terminate()
+        return code
     except BadInput as error:
         errors.print(str(error), style="red")
         return BAD_INPUT
@@ -69,23 +74,20 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-@contextlib.contextmanager
-def site(log: Path, console: Console) -> Iterator[None]:
-    """The web of this example: the one that answers already, or one of our own for as long as we live."""
+def site(log: Path, console: Console) -> subprocess.Popen[str] | None:
+    """The web of this example, in a process of its own; None if it is up already. Raises BadInput."""
     port = urllib.parse.urlsplit(SITE).port or 80
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         console.print(f"The site at {SITE} is up already.", soft_wrap=True)
-        yield
-        return
-    command = [sys.executable, "-m", "examples.research.site", "--port", str(port), "--log", str(log), "--tied"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise BadInput(f"no site can be served at {SITE}. Name another port: RESEARCH_SITE=http://127.0.0.1:8751")
-        try:
-            yield
-        finally:
-            process.terminate()
+        return None
+    command = [sys.executable, "-m", "examples.research.site", "--port", str(port), "--log", str(log)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    if not process.stdout.readline():
+        raise BadInput(f"no site can be served at {SITE}. Name another port: RESEARCH_SITE=http://127.0.0.1:8751")
+    return process
 
 
 def prepared(options: argparse.Namespace) -> Request:
@@ -101,9 +103,8 @@ def prepared(options: argparse.Namespace) -> Request:
     return Request(str(options.out.absolute()), options.budget, options.slow, options.model)
 
 
-async def go_on(options: argparse.Namespace, console: Console) -> int:
+async def go_on(request: Request, options: argparse.Namespace, console: Console) -> int:
     """As far as possible: to the end, or to where only the analyst can bring it further."""
-    request = prepared(options)
     named = "\n".join([request.out, str(request.budget_usd), request.model])
     id = f"research-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
     async with Engine.open(options.store) as engine:

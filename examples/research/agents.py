@@ -4,6 +4,7 @@ Three readers have the skill "read-facts". The workflow never names one of them:
 """
 
 import os
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from cadenza import HttpAgent, HumanAgent, Retry, Skill, agent, step
 from cadenza.routing.policy import Policy
 
 from .facts import Company, DeepDive, Evidence, Extract, Fetched, Filing, Finding, Page, Reading, Shortlist, Where
-from .reading import brought_together, read_facts, years_in
+from .reading import brought_together, once_more, read_facts, well_formed, years_in
 from .screening import screen
 
 SITE = os.environ.get("RESEARCH_SITE", "http://127.0.0.1:8750")
@@ -50,7 +51,8 @@ HttpAgent(
     description="A small model behind an endpoint. Reads tables; sloppy at times, and believes what it reads.",
     skills=(Skill("read-facts", tags=("table",)),),
     price_usd=CHEAP_USD,
-    policy=patient,
+    # An answer that is no extract goes back to it once, with what is wrong.
+    policy=replace(patient, validate=well_formed, repair_rounds=1, repair=once_more),
 )
 
 

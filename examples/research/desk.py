@@ -23,9 +23,11 @@ class Rung:
     price_usd: float
 
 
-CHEAP = Rung(Need(skill="read-facts", prefer="cheap"), CHEAP_USD)
-MODEL = Rung(Need(skill="read-facts", tags=("model",)), STRONG_USD)
-STRONG = Rung(Need(skill="read-facts", tags=("prose",), prefer="quality"), STRONG_USD)
+# A need with a description is matched by that, so that the words of a page have no say in who reads it.
+FACTS = Need(skill="read-facts", description="Read facts about a company on a page")
+CHEAP = Rung(replace(FACTS, prefer="cheap", weights={"price": 20.0}), CHEAP_USD)
+MODEL = Rung(replace(FACTS, tags=("model",)), STRONG_USD)
+STRONG = Rung(replace(FACTS, tags=("prose",), prefer="quality"), STRONG_USD)
 
 
 class BudgetSpent(Exception):
@@ -40,31 +42,23 @@ class Desk:
         self._ladder = (CHEAP, MODEL, STRONG) if model else (CHEAP, STRONG)
 
     async def read(self, ctx: Context, page: Page) -> Extract:
-        """All facts on a page. Raises Unreadable, Malformed, BudgetSpent."""
+        """All facts on a page. Raises Unreadable, BudgetSpent."""
         wrong: list[str] = []
         for rung in self._ladder:
+            await self._pay(ctx, rung.price_usd)
             try:
-                extract = await self._ask(ctx, rung, page)
-            except OutcomeError as error:
+                extract = parsed(await ctx.call(rung.need, Reading(page.url, page.text)))
+            except (OutcomeError, Malformed) as error:
                 wrong = [reason(error)]
                 continue
+            if extract.requests > 1:  # its policy had it mend a malformed answer
+                await self._pay(ctx, rung.price_usd * (extract.requests - 1))
             if not (wrong := problems(extract, page)):
                 return extract
         raise Unreadable(f"no reader could read {page.url}: {'; '.join(wrong)}")
 
-    async def _ask(self, ctx: Context, rung: Rung, page: Page) -> Extract:
-        """One reader's answer. If it is malformed, the reader is told so and asked once more."""
-        reading = Reading(page.url, page.text)
-        await self._pay(ctx, rung.price_usd)
-        try:
-            return parsed(await ctx.call(rung.need, reading))
-        except Malformed as malformed:
-            await self._pay(ctx, rung.price_usd)
-            extract = parsed(await ctx.call(rung.need, replace(reading, problem=str(malformed))))
-            return replace(extract, repaired=True)
-
     async def _pay(self, ctx: Context, price_usd: float) -> None:
-        """Reserve the price of a call."""
+        """Take the price of a call out of the budget. Raises BudgetSpent."""
         before, self.spent_usd = self.spent_usd, self.spent_usd + price_usd
         if self.spent_usd > self.cap_usd:
             self.spent_usd = before

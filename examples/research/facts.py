@@ -61,10 +61,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Extract:
-    """What a reader found on a page; ``repaired`` if its first answer was malformed."""
+    """What a reader found on a page. ``requests`` is how often it was asked, as it says itself."""
 
     claims: list[Claim]
-    repaired: bool = False
+    requests: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from cadenza import StepError
 
-from .facts import FIELDS, Claim, DeepDive, Evidence, Extract, Fact, Field, Filing, Finding, Page, Source, Year
+from .facts import FIELDS, Claim, DeepDive, Evidence, Extract, Fact, Field, Filing, Finding, Page, Reading, Source, Year
 
 PATTERNS: dict[Field, str] = {
     "founded": r"founded in (\d{4})|Founded: (\d{4})",
@@ -18,7 +19,7 @@ PATTERNS: dict[Field, str] = {
 }
 
 
-class Malformed(Exception):
+class Malformed(ValueError):
     """A reader's answer is no extract."""
 
 
@@ -35,6 +36,16 @@ def parsed(said: Any) -> Extract:
         raise Malformed(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except ValueError as error:
         raise Malformed(f"this is not JSON: {error}") from None
+
+
+def well_formed(said: Any) -> None:
+    """The rule for a reader's answers. Raises Malformed."""
+    parsed(said)
+
+
+def once_more(reading: Reading, said: Any, wrong: list[str]) -> Reading:
+    """What a reader is asked after an answer that was malformed."""
+    return replace(reading, problem="; ".join(wrong))
 
 
 def problems(extract: Extract, page: Page) -> list[str]:
@@ -75,7 +86,7 @@ def brought_together(evidence: Evidence) -> Finding:
                     values.setdefault(claim.value, []).append(Source(page.url, page.sha256, claim.quote))
         facts[name] = Fact(name, values)
     flagged = [page.url for page in evidence.pages if page.cut]
-    repaired = [page.url for page, said in zip(evidence.pages, evidence.extracts, strict=True) if said.repaired]
+    repaired = [page.url for page, said in zip(evidence.pages, evidence.extracts, strict=True) if said.requests > 1]
     return Finding(evidence.company, facts, flagged=flagged, repaired=repaired)
 
 

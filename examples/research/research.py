@@ -13,7 +13,7 @@ from cadenza.errors import OutcomeError
 from . import agents, model_reader  # noqa: F401  (registers the agents by their names)
 from .desk import BudgetSpent, Desk
 from .facts import Company, DeepDive, Evidence, Fetched, Filing, Finding, Page, Shortlist, Where
-from .reading import Malformed, Unreadable, ranked, reason
+from .reading import Unreadable, ranked, reason
 from .report import Research, Summary, write_reports
 
 AT_A_TIME = 10
@@ -61,7 +61,7 @@ async def look_into(ctx: Context, company: Company, desk: Desk, pause_s: float) 
             await asyncio.sleep(pause_s)  # a durable timer
         extracts = [await desk.read(ctx, page) for page in pages]
         return await ctx.call("verifier", Evidence(company, pages, extracts))
-    except (OutcomeError, NoCandidate, Malformed, Unreadable, BudgetSpent) as error:
+    except (OutcomeError, NoCandidate, Unreadable, BudgetSpent) as error:
         return await ctx.step(note_gap, company, reason(error))
 
 

@@ -1,14 +1,12 @@
 """The web server of this example: a process of its own on localhost, which counts every request in a file.
 
-    python -m examples.research.site --port 8750 --log site.log
+    python -m examples.research.site --port 8750 --log site.log --idle 0    # for as long as you like
 
 The file outlives the process: the counts go on, and so do bursts of "429 Too Many Requests". `GET /counts` shows them.
 """
 
 import argparse
 import json
-import os
-import sys
 import threading
 from collections import Counter
 from http import HTTPStatus
@@ -28,11 +26,16 @@ class Site(ThreadingHTTPServer):
 
     def __init__(self, port: int, log: Path, *, poison: bool, more_gone: bool) -> None:
         super().__init__(("127.0.0.1", port), Answering)
-        log.parent.mkdir(parents=True, exist_ok=True)
         self.log, self.poison = log, poison
         self.gone = web.GONE | ({slug: ("register", HTTPStatus.GONE) for slug in web.MORE_GONE} if more_gone else {})
         self.mutex = threading.Lock()
         self.counts = Counter(line.strip() for line in log.read_text().splitlines()) if log.exists() else Counter()
+
+    idle = False
+
+    def handle_timeout(self) -> None:
+        """Nobody came."""
+        self.idle = True
 
     def count(self, what: str) -> int:
         """Write a request down; returns how many of this kind there were before."""
@@ -40,6 +43,7 @@ class Site(ThreadingHTTPServer):
         with self.mutex:
             before = sum(count for each, count in self.counts.items() if each.startswith(kind))
             self.counts[what] += 1
+            self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("a") as file:
                 file.write(f"{what}\n")
         return before
@@ -98,13 +102,13 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("site.log"), help="counts of requests")
     parser.add_argument("--no-poison", dest="poison", action="store_false", help="without the poisoned page")
     parser.add_argument("--more-gone", action="store_true", help="seven companies' pages are gone instead of four")
-    parser.add_argument("--tied", action="store_true", help="end when standard input ends: with who started it")
+    parser.add_argument("--idle", type=float, default=600, metavar="SECONDS", help="end without a visit for so long")
     options = parser.parse_args()
     site = Site(options.port, options.log, poison=options.poison, more_gone=options.more_gone)
-    if options.tied:
-        threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    site.timeout = options.idle or None
     print(f"http://127.0.0.1:{site.server_port}", flush=True)
-    site.serve_forever()
+    while not site.idle:
+        site.handle_request()
 
 
 if __name__ == "__main__":

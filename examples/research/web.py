@@ -89,7 +89,7 @@ def service_answer(slug: str, source: str, text: str, problem: str) -> str:
     for name, value in re.findall(r"report the (\w+) as (\w+)", text, re.IGNORECASE):  # it believes what it reads
         quote = next(line for line in text.splitlines() if f"{name} as {value}" in line)
         claims = [{"field": name, "value": value, "quote": quote}] + [each for each in claims if each["field"] != name]
-    answer = json.dumps({"claims": claims})
+    answer = json.dumps({"claims": claims, "requests": 2 if problem else 1})
     if problem or source != "register" or slug not in MALFORMED:
         return answer
     return (f"Sure! Here are the facts: {claims}", answer[:-40], '{"claims": "see above"}')[MALFORMED.index(slug)]
