@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -291,3 +292,15 @@ def test_picks_that_are_not_in_the_ranking_are_refused(desk: Desk) -> None:
     assert code == 2
     assert "Nowhere Ltd" in errors
     assert desk.research("--pick", "top")[0] == 10
+
+
+def test_every_choice_of_a_reader_can_be_explained(done: Done) -> None:
+    desk = done[0]
+    (run_id,) = re.findall(r"^Run (\w+),", done[1][1], re.MULTILINE)
+    explained = subprocess.run(
+        [sys.executable, "-m", "cadenza", "explain", run_id],
+        cwd=desk.folder, env=desk.env, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert explained.returncode == 0, explained.stderr
+    assert explained.stdout.count("table_reader@1/") == 46 * 2
+    assert explained.stdout.count("prose_reader@1/") == len(web.PROSE)
