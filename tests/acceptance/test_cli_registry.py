@@ -131,6 +131,11 @@ def test_an_agent_is_called_once(cadenza: Project) -> None:
     person = cadenza("agents", "test", "boss", '"x"')
     assert person.code == 3
     assert "? Really?" in person.err
+    run_id = cadenza.run_id()
+    assert f"cadenza answer {run_id}" in person.err
+    assert f"Then go on with: cadenza resume {run_id} workflows.py\n" in person.err
+    assert cadenza("answer", run_id, "--approve").code == 0
+    assert cadenza("resume", run_id, "workflows.py").out == "true\n"
 
 
 def test_what_is_wrong_is_said_once_and_clearly(cadenza: Project) -> None:

@@ -110,6 +110,16 @@ def test_two_agents_of_one_name_and_version_are_refused(registry: Registry) -> N
         registry.add(Report)  # type: ignore[arg-type]
 
 
+def test_two_definitions_of_one_name_are_told_how_to_be_two_versions() -> None:
+    with pytest.raises(
+        DefinitionError, match=r"registry_reporter.*Give name=….*registry.add\(agent, name='registry_rep"
+    ):
+
+        @agent(name="registry_reporter", version="2")
+        def registry_other(text: str) -> str:
+            return text
+
+
 def test_discovery_by_skill_tag_label_and_text(registry: Registry) -> None:
     assert keys(registry.find(skill="research")) == ["registry_reporter@1/"]
     assert keys(registry.find(tags=["web"])) == ["registry_reporter@1/", "registry_summariser@1/"]

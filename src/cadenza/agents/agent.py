@@ -49,7 +49,10 @@ def register(made: AnyAgent, definition: str) -> None:
     """
     other = _defined.setdefault(made.name, definition)
     if other != definition:
-        raise DefinitionError(f"{definition}: the agent name {made.name!r} belongs to {other}. Give name=…")
+        raise DefinitionError(
+            f"{definition}: the agent name {made.name!r} belongs to {other}. Give name=…; if this is another version "
+            f"of it, add it then with registry.add(agent, name={made.name!r}, version=…)"
+        )
     agents[made.name] = made
 
 

@@ -15,7 +15,7 @@ from cadenza.cli import exit_codes
 from cadenza.cli.agents_beside import agent_files_in
 from cadenza.cli.agents_view import as_dict, key_of, print_instances, print_one
 from cadenza.cli.dead_letters import dead_letters_app
-from cadenza.cli.place import MEMORY, JsonOption, StoreOption, existing, location, reading, store_flag
+from cadenza.cli.place import MEMORY, JsonOption, StoreOption, existing, location, reading
 from cadenza.cli.streams import paint, print_json, say, show
 from cadenza.engine.catalogue import Catalogue
 from cadenza.errors import UnknownName, UsageError
@@ -159,7 +159,7 @@ def call(
         why = instances[0].problem or "other processes run it; name the file that defines it: --code FILE"
         raise UsageError(f"{name} cannot be called from here: {why}")
     value = read_input(input, found[0])
-    raise typer.Exit(call_once(found[0], value, location(store), store_flag(store), as_json=as_json))
+    raise typer.Exit(call_once(found[0], value, store, code or USUAL, as_json=as_json))
 
 
 @agents_app.command("add", short_help="Add an agent by the URL of its card.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-from pathlib import Path
 from typing import Any
 
 from cadenza.agents.usage import total
@@ -13,6 +12,9 @@ from cadenza.cli import exit_codes
 from cadenza.cli.agents_view import in_words, key_of, price
 from cadenza.cli.board import seconds
 from cadenza.cli.failures import failure_text
+from cadenza.cli.place import location, store_flag
+from cadenza.cli.questions import open_questions
+from cadenza.cli.report import show_questions
 from cadenza.cli.streams import print_json, say
 from cadenza.durable import events
 from cadenza.engine.engine import Engine
@@ -52,16 +54,16 @@ def _types(instance: Instance) -> tuple[Any, Any]:
     return types if types is not None else (Any, Any)
 
 
-def call_once(instance: Instance, value: Any, store: str | Path, flag: str, *, as_json: bool) -> int:
-    """Call it, print what came of it; returns the exit code. Raises StoreError."""
+def call_once(instance: Instance, value: Any, store: str, code: str, *, as_json: bool) -> int:
+    """Call it, and print what came of it; ``code`` is the file that defines it. Returns the exit code."""
     from cadenza.routing.trial import Trial, trial
 
     async def main() -> int:
-        async with Engine.open(store) as engine:
+        async with Engine.open(location(store)) as engine:
             handle = await engine.start(trial, Trial(instance.key, value))
             if not await _over(engine, handle):
-                return _say_waiting(engine, handle.run_id, flag)
-            return _report(engine, instance, handle.run_id, flag, as_json=as_json)
+                return _say_waiting(engine, handle.run_id, store, code)
+            return _report(engine, instance, handle.run_id, store_flag(store), as_json=as_json)
 
     return asyncio.run(main())
 
@@ -80,10 +82,10 @@ async def _over(engine: Engine, handle: RunHandle[Any]) -> bool:
         ended.cancel()
 
 
-def _say_waiting(engine: Engine, run_id: str, flag: str) -> int:
-    for _, task in engine.tasks(run_id):
-        say(f"? {task.title}", "magenta")
-    say(f"It waits for a person: cadenza answer {run_id} …{flag}; then: cadenza resume {run_id}{flag}", "yellow")
+def _say_waiting(engine: Engine, run_id: str, store: str, code: str) -> int:
+    say(f"Run {run_id} is parked. It waits for a person:", "yellow")
+    show_questions(open_questions(engine, run_id), store)
+    say(f"Then go on with: cadenza resume {run_id} {shlex.quote(code)}{store_flag(store)}")
     return exit_codes.WAITING
 
 
