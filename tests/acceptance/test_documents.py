@@ -12,7 +12,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # docs/determinism.md has a test of its own
-DOCS = ("guide", "testing", "agents", "models", "agent-kinds", "changing-code", "operations", "learning", "routing")
+DOCS = (
+    "guide",
+    "testing",
+    "agents",
+    "models",
+    "agent-kinds",
+    "changing-code",
+    "operations",
+    "learning",
+    "routing",
+    "surviving",
+)
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 BLOCKS = [
     pytest.param(page, number, block, id=f"{page.name}-{number}")
