@@ -19,7 +19,7 @@ from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.function import agent
 from cadenza.durable.define import step
-from cadenza.engine.catalogue import Catalogue
+from cadenza.engine.catalogue import Catalogue, catalogue_of_step
 from cadenza.routing import health, kept
 from cadenza.routing.registry import Registry, registry
 from tests.acceptance.http_world import Answered, serving
@@ -250,6 +250,19 @@ def kept_look() -> list[str]:
 @workflow
 async def kept_flow(ctx: Context) -> list[str]:
     return await ctx.step(kept_look)
+
+
+@workflow
+async def kept_in_workflow(ctx: Context) -> list[bool]:
+    before = catalogue_of_step() is None
+    await ctx.step(kept_look)
+    return [before, catalogue_of_step() is None]
+
+
+@on_loop
+async def test_workflow_code_never_reads_the_catalogue(tmp_path: Path) -> None:
+    async with Engine.open(tmp_path / "c.db") as engine:
+        assert await (await engine.start(kept_in_workflow)).result() == [True, True]
 
 
 @agent(name="kept_own")

@@ -225,3 +225,15 @@ def test_a_schema_that_makes_no_sense_is_refused(output: str, says: str, write: 
     ((line, problem),) = caught.value.problems
     assert line == 2
     assert says in problem
+
+
+def test_a_file_says_what_orchestration_needs(write: Write) -> None:
+    lines = (
+        "model: test\nconcurrency: 2\nrequests_per_minute: 30\ntokens_per_minute: 5000\nowner: team\npurpose: Tests\n"
+    )
+    [made] = load_agents(write(lines).parent)
+    card = made.card
+    assert (card.concurrency, card.requests_per_minute, card.tokens_per_minute) == (2, 30, 5_000)
+    assert (card.owner, card.purpose) == ("team", "Tests")
+    with pytest.raises(AgentFileInvalid, match="concurrency: should be greater than or equal to 1, not 0"):
+        AgentFile(write("model: test\nconcurrency: 0\n"))

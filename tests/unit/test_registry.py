@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cadenza import Agent, Context, HttpAgent, HumanAgent, ProcessAgent, as_agent, workflow
 from cadenza.agents.agent import AnyAgent
 from cadenza.agents.card import Card, Skill
 from cadenza.agents.function import FunctionAgent, agent
@@ -166,6 +167,41 @@ def test_an_agent_whose_type_has_no_schema_is_listed_and_says_so() -> None:
     assert found.card.output_schema is None
     assert "the card of 'registry_odd' has no schema" in found.problem
     assert not Registry({"registry_odd": registry_odd}).find(output_schema={"type": "string"})
+
+
+ORCHESTRATION: dict[str, Any] = {
+    "concurrency": 2,
+    "requests_per_minute": 30,
+    "tokens_per_minute": 5_000,
+    "owner": "the team",
+    "purpose": "Tests",
+    "placement": ("edge",),
+    "data_classes": ("restricted",),
+}
+
+
+@workflow
+async def registry_flow(ctx: Context, text: str) -> str:
+    return text
+
+
+def test_every_kind_of_agent_takes_the_fields_of_its_card() -> None:
+    made: list[AnyAgent] = [
+        agent(name="registry_kind_function", **ORCHESTRATION)(lambda_of_text),
+        Agent("registry_kind_llm", model="test", **ORCHESTRATION),
+        HttpAgent("registry_kind_http", url="http://127.0.0.1:9/", **ORCHESTRATION),
+        ProcessAgent("registry_kind_process", ["true"], **ORCHESTRATION),
+        HumanAgent("registry_kind_human", **ORCHESTRATION),
+        as_agent(registry_flow, name="registry_kind_workflow", **ORCHESTRATION),
+    ]
+    for each in made:
+        assert {name: getattr(each.card, name) for name in ORCHESTRATION} == ORCHESTRATION
+    found = Registry({each.name: each for each in made}).find(placement=["edge"])
+    assert [each.agent for each in found] == made
+
+
+def lambda_of_text(text: str) -> str:
+    return text
 
 
 class Numbered:
