@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import typer
 
-from cadenza import Answer, Context, Engine, EngineOptions, HumanAgent, Retry, agent, testing, workflow
+from cadenza import Answer, Context, Engine, EngineOptions, HumanAgent, Retry, agent, as_agent, testing, workflow
+from cadenza.agents.files import load_agents
 from cadenza.cli.agents import agents_app
 from cadenza.durable.events import StepCompleted
-from cadenza.errors import DefinitionError, Exhausted, NoCandidate, OutputRejected, RunFailed
+from cadenza.errors import AgentFileInvalid, DefinitionError, Exhausted, NoCandidate, OutputRejected, RunFailed
 from cadenza.routing.breaker import BreakerOptions
 from cadenza.routing.dead_letter import dead_letters, letter_in, redo
 from cadenza.routing.degraded import Degraded, degraded
 from cadenza.routing.fallback import Mode, OtherInstance, Person
+from cadenza.routing.governed import Governed
 from cadenza.routing.need import Need
 from cadenza.routing.policy import Policy
 from cadenza.routing.registry import registry
@@ -399,3 +401,36 @@ def test_the_command_line_lists_dead_letters_and_breakers_and_has_a_call_done_ag
 @agent(policy=Policy(breaker=BreakerOptions()))
 async def fall_breaking(text: str) -> str:
     raise ConnectionError(text)
+
+
+def test_a_person_and_a_workflow_have_policies_of_their_own() -> None:
+    HumanAgent("fall_editor", output=str, policy=Policy(total_timeout_s=3600, fallback=("fall_second",)))
+
+    @workflow
+    async def fall_report(ctx: Context, text: str) -> str:
+        raise ValueError(text)
+
+    as_agent(fall_report, policy=Policy(fallback=("fall_small",)))
+
+    async def work(env: Environment) -> None:
+        assert (await env.run(fall, "fall_editor"))[0] == "second: hello"
+        said, (how,) = await env.run(fall, "fall_report")
+        assert said == "small: hello"
+        assert "ChildError" in how.tried[0][1]
+
+    lived(work)
+
+
+def test_an_agent_that_is_written_down_names_its_policy(tmp_path: Path) -> None:
+    policy = f"{CHAIN_OF_FILE.__class__.__module__}:no_such_policy"
+    text = f"model: test\npolicy: {policy}\n"
+    (tmp_path / "fall_written.yaml").write_text(text)
+    with pytest.raises(AgentFileInvalid, match=r"fall_written.yaml:2: .*has no 'no_such_policy'"):
+        load_agents(tmp_path)
+    (tmp_path / "fall_written.yaml").write_text(f"model: test\npolicy: {__name__}:CHAIN_OF_FILE\n")
+    (made,) = load_agents(tmp_path)
+    assert isinstance(made.survivor, Governed)
+    assert made.survivor.policy is CHAIN_OF_FILE
+
+
+CHAIN_OF_FILE = Policy(concurrency=3)

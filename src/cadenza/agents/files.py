@@ -7,6 +7,7 @@
     tools: [workflows:look_up]                  # module:function
     output: shapes:Paragraph                    # module:Type, or a JSON schema; text by default
     skills: [{id: write, tags: [text]}]
+    policy: workflows:careful                   # module:name of a Policy
 
 The other keys are those of ``AgentDefinition``. What is wrong is said with its file and line, all of it at once.
 """
@@ -99,6 +100,7 @@ class AgentDefinition(BaseModel):
     stream: bool = False
     requests_max: Annotated[int, Field(ge=1)] = 50
     timeout_s: Annotated[float | None, Field(gt=0)] = None
+    policy: Annotated[str | None, Field(pattern=REFERENCE)] = None
     skills: list[Annotated[SkillDefinition, BeforeValidator(_skill)]] = []
     price_usd: Annotated[float | None, Field(ge=0)] = None
     latency_s: Annotated[float | None, Field(ge=0)] = None
@@ -194,6 +196,7 @@ def build(file: AgentFile) -> Agent[Any]:
             stream=said.stream,
             requests_max=said.requests_max,
             timeout_s=said.timeout_s,
+            policy=refer(file, said.policy, "policy") if said.policy else None,
             defined_in=str(file.path.resolve()),
             description=said.description,
             version=said.version or said.sha256[:12],
@@ -209,7 +212,8 @@ def build(file: AgentFile) -> Agent[Any]:
             purpose=said.purpose,
         )
     except DefinitionError as error:
-        raise file.invalid(str(error), "tools" if "tool" in str(error) else "name") from None
+        where = next((each for each in ("tool", "policy") if each in str(error)), "name")
+        raise file.invalid(str(error), "tools" if where == "tool" else where) from None
 
 
 def _output_type(file: AgentFile) -> Any:

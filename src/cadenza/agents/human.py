@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Unpack, get_args, get_origin
 
 from cadenza.agents.agent import register
+from cadenza.agents.call_policy import CallPolicy, under
 from cadenza.agents.card import Card
 from cadenza.agents.carded import Carded
 from cadenza.agents.peer_agent import CardFields, defining_module
@@ -32,6 +33,7 @@ class HumanAgent(Carded):
         question: one line; or a function of the input that makes it. The description by default.
         assignee: the person or group that should answer; the name by default.
         deadline_s: how long to wait; the call then raises TimeoutError. Without one it waits for as long as it takes.
+        policy: who is asked after the deadline; see Policy.
         fields: see Card.
 
     Raises:
@@ -47,6 +49,7 @@ class HumanAgent(Carded):
         question: str | Callable[[Any], str] = "",
         assignee: str = "",
         deadline_s: float | None = None,
+        policy: CallPolicy | None = None,
         **fields: Unpack[CardFields],
     ) -> None:
         if not is_label(name):
@@ -57,6 +60,7 @@ class HumanAgent(Carded):
         self._input, self._output = input, output
         self._question, self._assignee, self._deadline_s = question, assignee or name, deadline_s
         self._choices = {str(each): each for each in get_args(output)} if get_origin(output) is Literal else {}
+        self.survivor = under(self, policy)
         register(self, f"{defining_module()}:{name}")
 
     @property
@@ -65,6 +69,8 @@ class HumanAgent(Carded):
 
     def invoke(self, ctx: Context, input: Any) -> Awaitable[Any]:
         """See ``AnyAgent``. Raises InputInvalid if the input does not fit, TimeoutError at the await."""
+        if self.survivor is not None:
+            return self.survivor.invoke(ctx, input)
         given = codec.coerce(input, self._input, f"the input of {self.name}")
         return self._answer(ctx, given, ctx.ask(self._task(given)))
 

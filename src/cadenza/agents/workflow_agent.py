@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Any, Unpack, cast
 
 from cadenza.agents.agent import register
+from cadenza.agents.call_policy import CallPolicy, under
 from cadenza.agents.card import Card
 from cadenza.agents.carded import Carded
 from cadenza.agents.peer_agent import CardFields
@@ -28,14 +29,19 @@ class WorkflowAgent(Carded):
 
     def invoke(self, ctx: Context, input: Any) -> Awaitable[Any]:
         """See ``AnyAgent``. Raises InputInvalid if the input does not fit; ChildError at the await."""
+        if self.survivor is not None:
+            return self.survivor.invoke(ctx, input)
         return ctx.run(self.workflow, input)
 
 
-def as_agent(workflow: Any, *, name: str = "", **fields: Unpack[CardFields]) -> WorkflowAgent:
+def as_agent(
+    workflow: Any, *, name: str = "", policy: CallPolicy | None = None, **fields: Unpack[CardFields]
+) -> WorkflowAgent:
     """Register a workflow as an agent.
 
     Args:
         name: unique in the project; the workflow's name by default.
+        policy: how calls survive; see Policy.
         fields: see Card; the description is by default the docstring's first line.
 
     Raises:
@@ -49,5 +55,6 @@ def as_agent(workflow: Any, *, name: str = "", **fields: Unpack[CardFields]) -> 
     if not fields.get("description"):
         fields["description"] = (found.fn.__doc__ or "").strip().partition("\n")[0]
     made = WorkflowAgent(found, Card(name=name or found.label, **fields))
+    made.survivor = under(made, policy)
     register(made, found.name)
     return made
