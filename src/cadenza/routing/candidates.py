@@ -34,32 +34,33 @@ Refused = dict[str, list[str]]
 
 def filtered(
     need: Need, given: Any, instances: Sequence[Instance], limits: Mapping[str, str]
-) -> tuple[list[Instance], Refused]:
+) -> tuple[Sequence[Instance], Refused]:
     """The candidates, in the order of ``instances``, and why the others are none.
 
     Args:
         given: the input, as plain data.
+        instances: the same object, as long as nothing has changed: what does not depend on the call is kept for it.
         limits: why an instance should not be called now, by its key: ``breaker: …``, ``capacity: …``.
     """
-    cards, accepts = _cards_for(need), _Accepts(given)
-    static, excluded = cards.reasons, frozenset(need.exclude)
-    found: list[Instance] = []
-    refused: Refused = {}
-    for each in instances:
-        known = static.get(id(each.card))
-        reason = cards.refusal(each.card) if known is None else known[1]
-        reason = reason or accepts.refusal(each) or cards.misplaced(each.card)
-        if not reason and (each.agent is None or not each.healthy):
-            reason = f"health: {each.problem or ('no code for it here' if each.agent is None else 'not heard of')}"
-        if not reason and limits and not (reason := limits.get(each.key, "")).startswith("breaker"):
-            reason = ""
-        if not reason and each.key in excluded:
-            reason = "exclude: it has been tried"
-        if reason:
-            refused.setdefault(reason, []).append(each.key)
-        else:
-            found.append(each)
-    return _with_room(found, refused, limits), refused
+    sieve, accepts = _sieve_for(need, instances), _Accepts(given)
+    if accepts.all(sieve.kinds):
+        found, refused = sieve.found, sieve.refused
+    else:
+        found, refused = sieve.sift(accepts)
+    excluded = frozenset(need.exclude)
+    if excluded or limits:
+        refused = {reason: list(keys) for reason, keys in refused.items()}
+        left: list[Instance] = []
+        for each in found:
+            reason = limits.get(each.key, "")
+            if not reason.startswith("breaker"):
+                reason = "exclude: it has been tried" if each.key in excluded else ""
+            if reason:
+                refused.setdefault(reason, []).append(each.key)
+            else:
+                left.append(each)
+        found = _with_room(left, refused, limits)
+    return found, refused
 
 
 def misplaced(need: Need, card: Card) -> str:
@@ -85,36 +86,58 @@ def _with_room(found: list[Instance], refused: Refused, limits: Mapping[str, str
 # --- what depends on the card alone -----------------------------------------------------------------------------------
 
 
-class _Cards:
-    """What cards say to one kind of need. A card is frozen: what it says is found out once."""
+class _Sieve:
+    """What one kind of need says of one state of the registry, whatever the input. Cards and instances are frozen."""
 
-    def __init__(self, need: Need) -> None:
-        self._need = need
-        self._constrained = bool(need.placement or need.data_class)
-        self.reasons: dict[int, tuple[Card, str]] = {}
+    def __init__(self, need: Need, instances: Sequence[Instance]) -> None:
+        self.instances = instances
+        self._reasons = [_static(need, each) for each in instances]
+        self.found = [each for each, reason in zip(instances, self._reasons, strict=True) if not reason]
+        self.refused: Refused = {}
+        self.kinds: dict[Any, Any] = {}
+        for each, reason in zip(instances, self._reasons, strict=True):
+            if reason:
+                self.refused.setdefault(reason, []).append(each.key)
+            else:
+                asked = _asked_of(each)
+                self.kinds[asked[1]] = asked[2]
 
-    def refusal(self, card: Card) -> str:
-        reason = _unfit(self._need, card)
-        self.reasons[id(card)] = (card, reason)  # with the card, so that its id stays its own
-        return reason
+    def sift(self, accepts: _Accepts) -> tuple[list[Instance], Refused]:
+        """The same with the input: what it does not fit comes before placement, in the table."""
+        found: list[Instance] = []
+        refused: Refused = {}
+        for each, static in zip(self.instances, self._reasons, strict=True):
+            reason = static
+            if not static.startswith(("fit", "schema")):
+                reason = accepts.refusal(each) or static
+            if reason:
+                refused.setdefault(reason, []).append(each.key)
+            else:
+                found.append(each)
+        return found, refused
 
-    def misplaced(self, card: Card) -> str:
-        return misplaced(self._need, card) if self._constrained else ""
+
+_sieves: dict[Any, _Sieve] = {}
 
 
-_remembered: dict[Any, _Cards] = {}
-
-
-def _cards_for(need: Need) -> _Cards:
+def _sieve_for(need: Need, instances: Sequence[Instance]) -> _Sieve:
     wanted = json.dumps(need.output_schema, sort_keys=True) if need.output_schema is not None else ""
     kind = (need.skill, need.tags, need.agent, need.data_class, need.placement, wanted)
-    cards = _remembered.pop(kind, None) or _Cards(need)
-    if len(cards.reasons) > 100_000:  # cards that came and went
-        cards = _Cards(need)
-    _remembered[kind] = cards
-    if len(_remembered) > REMEMBERED_MAX:
-        del _remembered[next(iter(_remembered))]
-    return cards
+    sieve = _sieves.pop(kind, None)
+    if sieve is None or sieve.instances is not instances:
+        sieve = _Sieve(need, instances)
+    _sieves[kind] = sieve
+    if len(_sieves) > REMEMBERED_MAX:
+        del _sieves[next(iter(_sieves))]
+    return sieve
+
+
+def _static(need: Need, each: Instance) -> str:
+    reason = _unfit(need, each.card) or misplaced(need, each.card)
+    if not reason and (each.agent is None or not each.healthy):
+        why = "no code for it here" if each.agent is None else "not heard of"
+        return f"health: {each.problem or why}"
+    return reason
 
 
 def _unfit(need: Need, card: Card) -> str:
@@ -141,13 +164,17 @@ class _Accepts:
         self._said: dict[Any, str] = {}
 
     def refusal(self, instance: Instance) -> str:
-        asked = _asked.get(id(instance))
-        if asked is None or asked[0] is not instance:
-            asked = _ask_of(instance)
-        kind = asked[1]
+        _, kind, takes = _asked_of(instance)
+        return self._said_of(kind, takes)
+
+    def all(self, kinds: Mapping[Any, Any]) -> bool:
+        """Whether it fits every one of these types."""
+        return not any(self._said_of(kind, takes) for kind, takes in kinds.items())
+
+    def _said_of(self, kind: Any, takes: Any) -> str:
         said = self._said.get(kind)
         if said is None:
-            said = self._said[kind] = self._ask(asked[2])
+            said = self._said[kind] = self._ask(takes)
         return said
 
     def _ask(self, takes: Any) -> str:
@@ -168,7 +195,10 @@ _asked: dict[int, tuple[Instance, Any, Any]] = {}
 _types_of_schemas: dict[str, Any] = {}
 
 
-def _ask_of(instance: Instance) -> tuple[Instance, Any, Any]:
+def _asked_of(instance: Instance) -> tuple[Instance, Any, Any]:
+    known = _asked.get(id(instance))
+    if known is not None and known[0] is instance:
+        return known
     takes: Any = input_type(instance.agent) if instance.agent is not None else None
     kind: Any = id(takes)
     if takes is None:

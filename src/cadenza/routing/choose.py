@@ -15,7 +15,7 @@ from cadenza.routing.lexical import Lexical
 from cadenza.routing.model_router import NONE, OFFERED_MAX, Pick, offer
 from cadenza.routing.need import Need
 from cadenza.routing.score import Scores, scorers, weights_of
-from cadenza.routing.table import Packed, mean, pack
+from cadenza.routing.table import KEPT_MAX, Packed, mean, pack
 
 TEXT_MAX = 4_000
 TIE = 1e-9
@@ -57,7 +57,7 @@ def chosen(
     text = text_of(need, given)
     columns = {name: Scores.of(scorers[name].score(need, text, candidates, draw, now)) for name in weights}
     totals = mean(columns, weights, len(candidates))
-    order = sorted(range(len(candidates)), key=totals.__getitem__, reverse=True)
+    order = _best_first(totals)
     _draw_among_equals(order, totals, candidates, draw)
     if pick is not None:
         order.sort(key=lambda index: candidates[index].key != pick.key)
@@ -69,7 +69,7 @@ def chosen(
     strategy = "model/1" if need.router else "named/1" if named else "scored/1"
     versions = {name: scorers[name].version for name in weights}
     choice = Choice(need, (), winner, strategy, weights, versions, confidence, reason, fallback_of)
-    packed = pack(choice, [each.key for each in candidates], order, totals, columns, refused)
+    packed = pack(choice, [candidates[index].key for index in order[:KEPT_MAX]], order, totals, columns, refused)
     if need.router and pick is None:
         packed["offered"] = [[candidates[index].key, offer(candidates[index].card)] for index in order[:OFFERED_MAX]]
     return packed
@@ -91,6 +91,16 @@ def _decided(need: Need, best: str, confidence: float | None, pick: Pick | None)
         sure = "nothing says how sure the best is" if confidence is None else f"the best is sure to {confidence:.2f}"
         return "", f"{sure}, {need.abstain_below:.2f} is needed"
     return best, ""
+
+
+def _best_first(totals: list[float]) -> list[int]:
+    """Places by their totals; beyond those that a table keeps, in no order."""
+    places = range(len(totals))
+    if len(totals) <= 2 * KEPT_MAX:
+        return sorted(places, key=totals.__getitem__, reverse=True)
+    bound = sorted(totals, reverse=True)[KEPT_MAX]
+    best = sorted((place for place in places if totals[place] >= bound), key=totals.__getitem__, reverse=True)
+    return [*best, *(place for place in places if totals[place] < bound)]
 
 
 def _draw_among_equals(

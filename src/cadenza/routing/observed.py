@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -32,13 +32,26 @@ class Observed(NamedTuple):
         return (self.latency_s * self.weight + prior * PRIOR_WEIGHT) / (self.weight + PRIOR_WEIGHT)
 
 
+CHANGES_MAX = 100_000
+
 performance_now: ContextVar[Performance | None] = ContextVar("cadenza_performance", default=None)
 """What is known in the store of the choice that is being made."""
 
 
+@dataclass(slots=True)
+class Seen:
+    """What was seen for one skill: by the instance's key, and the keys in the order in which they changed."""
+
+    of: dict[str, Observed] = field(default_factory=dict[str, Observed])
+    changed: list[str] = field(default_factory=list[str])
+
+
+NOTHING = Seen()
+
+
 class _Means:
     def __init__(self) -> None:
-        self.by_skill: dict[str, dict[str, Observed]] = {}
+        self.by_skill: dict[str, Seen] = {}
         self._last: Record | None = None
 
     def update(self, performance: Performance) -> None:
@@ -47,21 +60,25 @@ class _Means:
         for record in reversed(records):
             if record is self._last:
                 break
-            self.by_skill.setdefault(record.skill, {})[record.instance] = _mean(record)
+            seen = self.by_skill.setdefault(record.skill, Seen())
+            if len(seen.changed) >= CHANGES_MAX:  # whoever has followed them begins anew
+                seen = self.by_skill[record.skill] = Seen(seen.of)
+            seen.of[record.instance] = _mean(record)
+            seen.changed.append(record.instance)
         self._last = records[-1] if records else None
 
 
 _means: WeakKeyDictionary[Performance, _Means] = WeakKeyDictionary()
 
 
-def observed(skill: str) -> Mapping[str, Observed]:
-    """What was seen of instances for a skill, by their keys."""
+def observed(skill: str) -> Seen:
+    """What was seen of instances for a skill."""
     performance = performance_now.get()
     if performance is None:
-        return {}
+        return NOTHING
     means = _means.setdefault(performance, _Means())
     means.update(performance)
-    return means.by_skill.get(skill, {})
+    return means.by_skill.get(skill, NOTHING)
 
 
 def _mean(record: Record) -> Observed:

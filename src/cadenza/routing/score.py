@@ -16,7 +16,7 @@ from cadenza.routing.balance import outstanding
 from cadenza.routing.choice import Score
 from cadenza.routing.instance import Instance
 from cadenza.routing.need import Need, Preset
-from cadenza.routing.observed import Observed, observed, performance_now
+from cadenza.routing.observed import Observed, Seen, observed, performance_now
 
 PRESETS: dict[Preset, dict[str, float]] = {
     "quality": {"semantic": 2.0, "performance": 4.0, "price": 0.25, "latency": 0.25, "load": 0.5},
@@ -196,31 +196,66 @@ class LowIsGood:
         observed: Callable[[Observed, float | None], float | None],
     ) -> None:
         self.name, self._unit, self._prior, self._observed = name, unit, prior, observed
+        self._kept: dict[int, _Amounts] = {}
 
     def score(
         self, need: Need, text: str, candidates: Sequence[Instance], draw: random.Random, now: int
     ) -> Sequence[Score]:
         """See ``Scorer``."""
-        prior = self._prior
-        amounts = [prior(each.card) for each in candidates]
         seen = observed(need.skill)
-        if seen:
-            for place, each in enumerate(candidates):
-                if (record := seen.get(each.key)) is not None:
-                    amounts[place] = self._observed(record, amounts[place])
+        kept = self._kept.get(id(candidates))
+        if kept is None or kept.candidates is not candidates or kept.seen is not seen or kept.is_old():
+            kept = _Amounts(candidates, seen, self._prior, self._observed)
+            if len(self._kept) >= KEPT_MAX:
+                self._kept.clear()
+            self._kept[id(candidates)] = kept
+        else:
+            kept.update()
+        amounts, values = kept.amounts, list(kept.values)
+        return Scores(values, lambda places: {self._unit: [amounts[place] for place in places]})
 
-        def detail(places: Sequence[int]) -> Columns:
-            return {self._unit: [amounts[place] for place in places]}
 
-        some = [amount for amount in amounts if amount is not None]
-        if not some:
-            return Scores(amounts)
-        half = median_low(some)
-        if half <= 0:
-            return Scores([None if x is None else 1.0 if x <= 0 else 0.0 for x in amounts], detail)
-        if len(some) == len(amounts):
-            return Scores([half / (half + x) for x in some], detail)
-        return Scores([None if x is None else half / (half + x) for x in amounts], detail)
+KEPT_MAX = 64
+
+
+class _Amounts:
+    """The amounts and scores of one list of candidates, brought up to date by what is observed meanwhile."""
+
+    def __init__(
+        self,
+        candidates: Sequence[Instance],
+        seen: Seen,
+        prior: Callable[[Card], float | None],
+        observed: Callable[[Observed, float | None], float | None],
+    ) -> None:
+        self.candidates, self.seen, self._prior, self._observed = candidates, seen, prior, observed
+        self.amounts = [prior(each.card) for each in candidates]
+        self._places = {each.key: place for place, each in enumerate(candidates)}
+        self._taken = len(seen.changed)
+        for key, known in seen.of.items():
+            if (place := self._places.get(key)) is not None:
+                self.amounts[place] = observed(known, self.amounts[place])
+        some = [amount for amount in self.amounts if amount is not None]
+        self._half = median_low(some) if some else 0.0
+        self.values = [self._value(amount) for amount in self.amounts]
+
+    def is_old(self) -> bool:
+        """Whether so much has changed that the median may be another."""
+        return len(self.seen.changed) - self._taken > 10 + len(self.amounts) // 10
+
+    def update(self) -> None:
+        for key in self.seen.changed[self._taken :]:
+            if (place := self._places.get(key)) is not None:
+                amount = self._observed(self.seen.of[key], self._prior(self.candidates[place].card))
+                self.amounts[place], self.values[place] = amount, self._value(amount)
+        self._taken = len(self.seen.changed)
+
+    def _value(self, amount: float | None) -> float | None:
+        if amount is None:
+            return None
+        if self._half <= 0:
+            return 1.0 if amount <= 0 else 0.0
+        return self._half / (self._half + amount)
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
@@ -260,7 +295,7 @@ class Success:
     ) -> Sequence[Score]:
         """See ``Scorer``. None for all, as long as nothing is known of anybody."""
         seen, performance = observed(need.skill), performance_now.get()
-        if performance is None or not seen or not any(each.key in seen for each in candidates):
+        if performance is None or not any(each.key in seen.of for each in candidates):
             return Scores([None] * len(candidates))
         keys = [each.key for each in candidates]
         drawn = performance.drawn(keys, need.skill, draw, now)
