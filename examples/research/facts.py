@@ -138,10 +138,13 @@ class Year:
 
 @dataclass(frozen=True)
 class DeepDive:
+    """What a company's filing says; or a gap, with its reason."""
+
     company: Company
-    years: list[Year]
+    years: list[Year] = field(default_factory=list[Year])
+    gap: str = ""
 
     @property
-    def growth(self) -> float:
+    def growth(self) -> float | None:
         """Of the revenue, from the first year to the last."""
-        return self.years[-1].revenue / self.years[0].revenue - 1
+        return self.years[-1].revenue / self.years[0].revenue - 1 if self.years else None

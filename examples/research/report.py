@@ -97,7 +97,7 @@ def as_json(research: Research) -> dict[str, Any]:
         "flagged": research.flagged,
         "repaired": research.repaired,
         "budget": {"spent_usd": round(research.spent_usd, 3), "cap_usd": research.cap_usd},
-        "deep_dives": [asdict(dive) | {"growth": round(dive.growth, 4)} for dive in research.dives],
+        "deep_dives": [asdict(dive) for dive in research.dives],
     }
 
 
@@ -116,11 +116,7 @@ def tables(research: Research) -> list[Table]:
         (each.company.name, fact.field, *(f"{said} ({places(fact, said)})" for said in list(fact.values)[:2]))
         for each, fact in research.conflicts
     ]
-    dives = [
-        (dive.company.name, " → ".join(f"{each.year}: {each.revenue}" for each in dive.years), f"{dive.growth:+.1%}",
-         dive.years[0].source.url)
-        for dive in research.dives
-    ]  # fmt: skip
+    dives = [dive_row(dive) for dive in research.dives]
     claims = [
         (each.company.name, fact.field, said, source.url, f"“{source.quote}”", source.sha256[:12])
         for each in research.done
@@ -129,13 +125,20 @@ def tables(research: Research) -> list[Table]:
         for source in sources
     ]
     return [
-        ("Deep dives", ("Company", "Revenue, M$", "Growth", "Source"), dives),
+        ("Deep dives", ("Company", "Revenue, M$", "Growth", "Source, or why not"), dives),
         ("Ranking", ("", "Company", "Revenue", "Founded", "Headquarters", "Employees"), ranking),
         ("Conflicts", ("Company", "Field", "One source says", "Another says"), conflicts),
         ("Gaps", ("Company", "Why nothing is known"), [(each.company.name, each.gap) for each in research.gaps]),
         ("Pages with lines that speak to machines", ("Page",), [(url,) for url in research.flagged]),
         ("Claims", ("Company", "Field", "Value", "Source", "Its words", "SHA-256 of the page"), claims),
     ]
+
+
+def dive_row(dive: DeepDive) -> tuple[str, ...]:
+    if dive.growth is None:
+        return dive.company.name, "nothing is known", "", dive.gap
+    figures = " → ".join(f"{each.year}: {each.revenue}" for each in dive.years)
+    return dive.company.name, figures, f"{dive.growth:+.1%}", dive.years[0].source.url
 
 
 def value(fact: Fact) -> str:

@@ -86,8 +86,12 @@ async def picked(ctx: Context, companies: list[Company]) -> list[Company]:
 
 
 async def deep_dive(ctx: Context, company: Company) -> DeepDive:
-    page = await fetched(ctx, Where("filing", company.slug))
-    return await ctx.call("filing_reader", Filing(company, page))
+    """The figures of a company's filing; or a gap, with its reason."""
+    try:
+        page = await fetched(ctx, Where("filing", company.slug))
+        return await ctx.call("filing_reader", Filing(company, page))
+    except (OutcomeError, Unreadable) as error:
+        return DeepDive(company, gap=reason(error))
 
 
 @step

@@ -27,7 +27,8 @@ class Site(ThreadingHTTPServer):
     def __init__(self, port: int, log: Path, *, poison: bool, more_gone: bool) -> None:
         super().__init__(("127.0.0.1", port), Answering)
         self.log, self.poison = log, poison
-        self.gone = web.GONE | ({slug: ("register", HTTPStatus.GONE) for slug in web.MORE_GONE} if more_gone else {})
+        self.gone = web.GONE | {web.FILING_GONE: ("filing", HTTPStatus.NOT_FOUND)}
+        self.gone |= {slug: ("register", HTTPStatus.GONE) for slug in web.MORE_GONE} if more_gone else {}
         self.mutex = threading.Lock()
         self.counts = Counter(line.strip() for line in log.read_text().splitlines()) if log.exists() else Counter()
 
