@@ -18,7 +18,8 @@ from cadenza.errors import CircuitOpen, DefinitionError, Overloaded, RetriesSpen
 from cadenza.routing.chosen_context import ChosenContext
 from cadenza.routing.fallback import FAILURES, Chain, in_chain
 from cadenza.routing.guard import Guard, guard_of
-from cadenza.routing.killable import PROCESSES, killable
+from cadenza.routing.killable import killable
+from cadenza.routing.pool import PoolOptions
 from cadenza.routing.validation import Validation
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Governed:
     def _guarded(self, step: StepFunction[..., Any], key: str) -> StepFunction[..., Any]:
         self.policy.check(self.name, step)
         if self.policy.killable:
-            step = killable(step, self.policy.concurrency or PROCESSES)
+            step = killable(step, self.policy.pool or PoolOptions())
         settings = step.settings
         changes: dict[str, Any] = {"raises": (*settings.raises, CircuitOpen, Overloaded)}
         if settings.retry is not None:

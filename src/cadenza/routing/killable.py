@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import importlib
+import itertools
 import json
 import os
 import sys
@@ -19,28 +20,27 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from cadenza.agents.child_process import Command
-from cadenza.agents.process import Pool
+from cadenza.agents.child_process import ChildProcess, Command
 from cadenza.durable import codec
 from cadenza.durable.define import StepFunction, find_step
 from cadenza.durable.failure import Failure
 from cadenza.durable.scope import current_scope
 from cadenza.errors import CadenzaError, DefinitionError, UsageError
+from cadenza.routing.pool import Pool, PoolOptions, processes
 
 LINE_BYTES_MAX = 64_000_000
 GRACE_S = 1.0
-PROCESSES = 4
 
 
 class FailedElsewhere(CadenzaError):
     """A function that ran in a process of its own raised an exception that cannot be made again here."""
 
 
-def killable(given: StepFunction[..., Any], processes: int = PROCESSES) -> StepFunction[..., Any]:
+def killable(given: StepFunction[..., Any], options: PoolOptions) -> StepFunction[..., Any]:
     """The same step, whose function runs in a process of its own.
 
     Args:
-        processes: how many at once.
+        options: how many processes, and when.
 
     Raises:
         DefinitionError: it is async, or no process could import it.
@@ -52,12 +52,13 @@ def killable(given: StepFunction[..., Any], processes: int = PROCESSES) -> StepF
     module, _, name = given.name.partition(":")
     if "<" in name:
         raise DefinitionError(f"{given.label}: killable=True needs a function of a module, not one inside of another")
-    pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+    pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool[ChildProcess]] = WeakKeyDictionary()
+    ids = itertools.count(1)
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         loop = asyncio.get_running_loop()
         if loop not in pools:
-            pools[loop] = Pool(processes)
+            pools[loop] = processes(given.label, _command(given.label), options)
         sent = [json.loads(codec.encode(each, given.positional[n], given.label)) for n, each in enumerate(args)]
         named = {k: json.loads(codec.encode(each, given.types[k], given.label)) for k, each in kwargs.items()}
         scope = current_scope.get()
@@ -65,7 +66,8 @@ def killable(given: StepFunction[..., Any], processes: int = PROCESSES) -> StepF
             "step": given.name, "module": module, "args": sent, "kwargs": named,
             "key": scope.key, "attempt": scope.attempt,
         }  # fmt: skip
-        reply = await pools[loop].converse(_command(given.label), request)
+        async with pools[loop].instance() as child:
+            reply = await child.converse(str(next(ids)), request, scope.heartbeat, last=False)
         if "failure" in reply:
             raise _rebuilt(msgspec.convert(reply["failure"], Failure), given)
         return given.result.decode(json.dumps(reply["value"]).encode(), f"the result of {given.label}")

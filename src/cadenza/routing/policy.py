@@ -24,6 +24,7 @@ from cadenza.routing.fallback import Level
 from cadenza.routing.governed import Governed
 from cadenza.routing.guard import Limits
 from cadenza.routing.hedge import HedgeAfter
+from cadenza.routing.pool import PoolOptions
 from cadenza.routing.validation import Repair, Validator
 
 
@@ -46,6 +47,7 @@ class Policy:
         hedge_after: seconds, or "p95" of what was seen: a second request is made then, the first answer wins, and the
             other request is cancelled. For async agents whose effect is ``read``; within the retry budget.
         killable: run a sync function in a process of its own, which a time limit kills; see killable.py.
+        pool: how many such processes, and when another one is started or ended; at most four by default.
         validate: what an output must pass: JSON Schemas, rules, agents; see Validator. One, or several in turn.
         repair_rounds: how often the agent is asked again, with the problems, before OutputRejected is raised.
         repair: makes its next input of the first input, the output and its problems; not needed where it takes text.
@@ -67,6 +69,7 @@ class Policy:
     tokens_per_minute: float | None = None
     hedge_after: HedgeAfter | None = None
     killable: bool = False
+    pool: PoolOptions | None = None
     validate: Validator | Sequence[Validator] = ()
     repair_rounds: int = 0
     repair: Repair | None = None
@@ -94,6 +97,8 @@ class Policy:
             value = getattr(self, name)
             if value is not None and value != "p95" and (isinstance(value, str) or value <= 0):
                 raise DefinitionError(f"policy: {name} is over 0, not {value!r}")
+        if self.pool is not None and not self.killable:
+            raise DefinitionError("policy: pool is for killable=True; concurrency bounds calls in this process")
         if self.queue_max < 0:
             raise DefinitionError(f"policy: queue_max is at least 0, not {self.queue_max}")
 
