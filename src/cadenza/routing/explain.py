@@ -203,6 +203,8 @@ def _candidates(choice: Choice, rows: Sequence[Row], width: int) -> list[str]:
     silent = [name for name in choice.scorers if name not in names]
     if silent:
         lines.append(f"    nothing to say: {', '.join(silent)}")
+    if (version := choice.scorers.get("semantic", "")) and "semantic" in names:
+        lines.append(f"    semantic: {'words in common' if version.startswith('lexical') else 'vectors'} ({version})")
     for row in rows[:KEYS_SHOWN]:
         if made := _made_of(row):
             lines.append(_cut(f"    {_cut(row.key, room)}: {made}", max(width, 40)))

@@ -45,6 +45,7 @@ from cadenza.routing.limits import limits_now
 from cadenza.routing.model_router import NONE, pick_of, prompt_of
 from cadenza.routing.need import Need
 from cadenza.routing.observed import performance_now
+from cadenza.routing.score import scorers
 from cadenza.routing.table import Packed, need_fields, need_of
 
 BEST_SHOWN = 3
@@ -64,6 +65,8 @@ async def choose(asked: dict[str, Any], given: Any, now: int, fallback_of: str =
     catalogue = current_catalogue.get(None)
     if catalogue is not None:
         performance_now.set(learned_in(catalogue).performance)
+    if (prepare := getattr(scorers.get("semantic"), "prepare", None)) is not None:
+        await prepare(need, text_of(need, given), all)
     draw = random.Random(step.key())
     picked = None if pick is None else pick_of(pick)
     packed = chosen(need, given, all, draw, now, limits=limits_now(now), fallback_of=fallback_of, pick=picked)
