@@ -31,13 +31,17 @@ from cadenza.errors import (
     AgentError,
     CadenzaError,
     ChildError,
+    CircuitOpen,
     CompensationError,
     DuplicateRun,
+    Exhausted,
     InboxFull,
     InputInvalid,
     ModelUnavailable,
     NoCandidate,
     OutcomeUnknown,
+    OutputRejected,
+    Overloaded,
     PeerError,
     PeerFailed,
     PeerRefused,
@@ -57,8 +61,10 @@ from cadenza.patterns.concurrent import concurrent
 from cadenza.patterns.map_reduce import map_reduce
 from cadenza.patterns.sequential import sequential
 from cadenza.routing.cascade import cascade
+from cadenza.routing.degraded import Degraded, degraded
 from cadenza.routing.model_router import model_router
 from cadenza.routing.need import Need
+from cadenza.routing.policy import Policy
 from cadenza.routing.registry import registry
 from cadenza.routing.router import Router as _Router
 from cadenza.routing.score import scorer
@@ -80,14 +86,17 @@ __all__ = [
     "Card",
     "ChildError",
     "ChildHandle",
+    "CircuitOpen",
     "CompensationError",
     "Condition",
     "Context",
     "Conversation",
+    "Degraded",
     "Done",
     "DuplicateRun",
     "Engine",
     "EngineOptions",
+    "Exhausted",
     "FailedRun",
     "Filter",
     "FunctionAgent",
@@ -103,10 +112,13 @@ __all__ = [
     "NoCandidate",
     "NotDone",
     "OutcomeUnknown",
+    "OutputRejected",
+    "Overloaded",
     "PeerError",
     "PeerFailed",
     "PeerRefused",
     "PeerUnavailable",
+    "Policy",
     "ProcessAgent",
     "Retention",
     "Retry",
@@ -126,6 +138,7 @@ __all__ = [
     "as_agent",
     "cascade",
     "concurrent",
+    "degraded",
     "map_reduce",
     "model_router",
     "on_all",

@@ -434,3 +434,10 @@ def test_an_agent_that_is_written_down_names_its_policy(tmp_path: Path) -> None:
 
 
 CHAIN_OF_FILE = Policy(concurrency=3)
+
+
+def test_a_chain_comes_to_the_same_end_wherever_the_process_dies() -> None:
+    down.clear()
+    down.update(("first", "second"))
+    report = testing.crash_everywhere(fall, "fall_first")
+    assert "every end the same" in str(report)
