@@ -23,6 +23,7 @@ DOCS = (
     "learning",
     "routing",
     "surviving",
+    "routing-quality",
 )
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 BLOCKS = [

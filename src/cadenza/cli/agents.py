@@ -212,7 +212,7 @@ def forget(name: NameArgument, *, store: StoreOption = "cadenza.db") -> None:
 # --- what the commands share ------------------------------------------------------------------------------------------
 
 
-def _load(code: str) -> None:
+def load_code(code: str) -> None:
     """Import what defines agents. Raises UnknownName, UsageError, UserCodeError."""
     from cadenza.cli import target
 
@@ -231,7 +231,7 @@ def _load(code: str) -> None:
 @asynccontextmanager
 async def _catalogue(code: str, store: str) -> AsyncGenerator[Catalogue | None]:
     """Loads the code, and opens the store if there is one: a list needs none."""
-    _load(code)
+    load_code(code)
     if not _is_there(store):
         yield None
         return

@@ -11,6 +11,7 @@ import typer
 
 from cadenza.cli import (
     agents,
+    agents_train,
     archive,
     backup,
     check,
@@ -77,6 +78,7 @@ for name, function, summary in (
     ("doctor", doctor.doctor, "Look over this machine and the store."),
 ):
     app.command(name, short_help=summary)(function)
+agents.agents_app.command("train", short_help="Learn which skill a request asks for.")(agents_train.train)
 app.add_typer(agents.agents_app, name="agents", short_help="List, show, call and look after agents.")
 
 

@@ -1,0 +1,1 @@
+"""How well the learned parts of routing do on public data."""
