@@ -18,7 +18,6 @@ from cadenza.errors import CircuitOpen, DefinitionError, Overloaded, RetriesSpen
 from cadenza.routing.chosen_context import ChosenContext
 from cadenza.routing.fallback import FAILURES, Chain, in_chain
 from cadenza.routing.guard import Guard, guard_of
-from cadenza.routing.killable import killable
 from cadenza.routing.pool import PoolOptions
 from cadenza.routing.validation import Validation
 
@@ -120,6 +119,8 @@ class Governed:
     def _guarded(self, step: StepFunction[..., Any], key: str) -> StepFunction[..., Any]:
         self.policy.check(self.name, step)
         if self.policy.killable:
+            from cadenza.routing.killable import killable  # seldom needed
+
             step = killable(step, self.policy.pool or PoolOptions())
         settings = step.settings
         changes: dict[str, Any] = {"raises": (*settings.raises, CircuitOpen, Overloaded)}
