@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+from cadenza.agents.turn import Turn
+from cadenza.agents.usage import Usage, total
 from cadenza.durable.context import Context
 from cadenza.durable.define import StepFunction, WorkflowFunction, step
 from cadenza.durable.human import Answer, HumanTask
@@ -36,6 +38,7 @@ class ChosenContext(Context):
     Attributes:
         key: of the instance that was chosen, for ``need``.
         failed: whether it has failed, and somebody else has answered in its place.
+        price_usd: what its model requests have cost; None if it made none, or the price of one is unknown.
     """
 
     def __init__(self, ctx: Context, need: Need, key: str) -> None:
@@ -43,12 +46,25 @@ class ChosenContext(Context):
         self.pins = ctx.pins
         self.need = Need(placement=need.placement, data_class=need.data_class)
         self.key, self.failed = key, False
+        self._usages: list[Usage] = []
+
+    @property
+    def price_usd(self) -> float | None:
+        return total(self._usages).price_usd if self._usages else None
 
     def step(self, fn: Any, /, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """See ``Context.step``. Raises Misplaced at the await."""
         if not isinstance(fn, StepFunction):
             return super().step(fn, *args, **kwargs)
-        return super().step(self._watched(cast("StepFunction[..., Any]", fn)), *args, **kwargs)
+        outcome = asyncio.ensure_future(
+            super().step(self._watched(cast("StepFunction[..., Any]", fn)), *args, **kwargs)
+        )
+        outcome.add_done_callback(self._pay)
+        return outcome
+
+    def _pay(self, outcome: asyncio.Future[Any]) -> None:
+        if not outcome.cancelled() and outcome.exception() is None and isinstance(turn := outcome.result(), Turn):
+            self._usages += turn.usage
 
     def ask(self, task: HumanTask) -> Awaitable[Answer]:
         """See ``Context.ask``. Raises Misplaced at the await."""

@@ -78,12 +78,12 @@ async def choose(asked: dict[str, Any], given: Any, now: int, fallback_of: str =
 
 
 @step(name="observe", effect="read")
-async def observe(key: str, skill: str, ok: bool, latency_s: float, now: int) -> bool:
+async def observe(key: str, skill: str, ok: bool, latency_s: float, now: int, price_usd: float | None = None) -> bool:
     """Count how a call went, once; whether it was counted. What cannot be counted does no harm to the run."""
     catalogue = current_catalogue.get(None)
     if catalogue is None:
         return False
-    seen = Observation(step.key(), key, skill, ok, latency_s, None, now)
+    seen = Observation(step.key(), key, skill, ok, latency_s, price_usd, now)
     try:
         return bool(learned_in(catalogue).observe(seen))
     except StoreError:
@@ -167,7 +167,7 @@ async def invoke(ctx: Context, need: Need, key: str, input: Any) -> Any:
 
     async def count(*, ok: bool) -> None:
         took = (ctx.now() - began) / timedelta(seconds=1)
-        await ctx.step(observe, key, need.skill, ok, took, microseconds(ctx))
+        await ctx.step(observe, key, need.skill, ok, took, microseconds(ctx), chosen.price_usd)
 
     try:
         value = await agent.invoke(chosen, input)
