@@ -23,8 +23,8 @@ def answers(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
 class Priced(FunctionModel):
     """Answers as a model whose price is known."""
 
-    async def request(self, *args: Any) -> ModelResponse:
-        return replace(await super().request(*args), model_name="gpt-4o", provider_name="openai")
+    async def request(self, *args: Any, **settings: Any) -> ModelResponse:
+        return replace(await super().request(*args, **settings), model_name="gpt-4o", provider_name="openai")
 
 
 Agent("rp-thinker", model=Priced(answers), skills=(Skill("rp-think"),))
