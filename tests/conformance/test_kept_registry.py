@@ -20,7 +20,7 @@ from cadenza.agents.card import Card, Skill
 from cadenza.agents.function import agent
 from cadenza.durable.define import step
 from cadenza.engine.catalogue import Catalogue, catalogue_of_step
-from cadenza.routing import health, kept
+from cadenza.routing import health, kept, late
 from cadenza.routing.registry import Registry, registry
 from tests.acceptance.http_world import Answered, serving
 
@@ -224,9 +224,9 @@ WORKER = """
 import asyncio, sys
 from pathlib import Path
 from cadenza import Engine, EngineOptions, agent
-from cadenza.routing import health
+from cadenza.routing import late
 
-health.FIRST_S = 0.0
+late.FIRST_S = 0.0
 
 @agent(name="kept_elsewhere", placement=("eu",), owner="them")
 def kept_elsewhere(text: str) -> str:
@@ -297,7 +297,7 @@ async def test_a_step_sees_the_agents_of_another_process_until_it_dies(tmp_path:
 
 @on_loop
 async def test_a_worker_beats_for_its_agents_and_signs_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "FIRST_S", 0.0)
+    monkeypatch.setattr(late, "FIRST_S", 0.0)
     own = [each for each in registry.own() if each.key == "kept_own@1/"]
     monkeypatch.setattr(registry, "own", lambda: tuple(own))
     async with Engine.open(tmp_path / "c.db") as engine:

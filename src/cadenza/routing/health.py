@@ -22,8 +22,6 @@ from cadenza.routing.instance import Instance
 if TYPE_CHECKING:
     from cadenza.routing.registry import Registry
 
-FIRST_S = 1.0
-"""A program that ends sooner than that leaves no trace of its agents: it need not pay for it."""
 PROBE_S_MAX = 5.0
 PROBES_AT_ONCE = 16
 ANSWER_BYTES_MAX = 64_000
@@ -33,7 +31,6 @@ SHOWN_MAX = 120
 async def beats(catalogue: Catalogue, worker: str, known: Registry) -> None:
     """Keep what this process has, beat for it, and probe, until it is cancelled."""
     keeper = kept.Keeper(catalogue, worker)
-    await asyncio.sleep(FIRST_S)
     try:
         while True:
             if known.own():

@@ -19,7 +19,6 @@ from cadenza.agents.agent import AnyAgent, agents, is_agent
 from cadenza.agents.card import Card, Skill
 from cadenza.durable.path import is_label
 from cadenza.engine.catalogue import Catalogue, catalogue_of_step
-from cadenza.engine.companion import companions
 from cadenza.errors import DefinitionError
 from cadenza.routing.instance import Instance
 
@@ -314,4 +313,3 @@ def _instance(agent: AnyAgent, card: Card, name: str, health_url: str, source: s
 
 registry = Registry()
 """The one of this process."""
-companions.append(registry.serve)
