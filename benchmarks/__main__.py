@@ -120,7 +120,7 @@ def start_sides(results: Results) -> tuple[list[Side], Path | None]:
 
 
 # Commands that write pages of docs/generated; a complete run ends with them.
-GENERATED = ("benchmarks.routing_learning", "benchmarks.routing_balancing")
+GENERATED = ("benchmarks.routing_learning", "benchmarks.routing_balancing", "benchmarks.routing_quality")
 EXPERIMENTS = {
     "W8": "benchmarks.thinking",
     "W4": "benchmarks.lives",

@@ -11,14 +11,14 @@ import typer
 
 from cadenza.cli.completion import RunArgument
 from cadenza.cli.place import JsonOption, StoreOption, reading
-from cadenza.cli.streams import clean, print_json, say, show
+from cadenza.cli.streams import clean, out, print_json, say, show
 from cadenza.errors import UsageError
 
 if TYPE_CHECKING:
     from cadenza.routing.choice import Choice
     from cadenza.routing.explain import Explained
 
-WIDTH = 80
+WIDTH_MIN = 60
 
 
 def explain(
@@ -95,7 +95,8 @@ def _print(each: Explained, weights: dict[str, float], prefer: str) -> None:
     if made.reason:
         show(clean(f"  {made.reason}"))
     show()
-    for line in lines_of(after, WIDTH):
+    width = max(WIDTH_MIN, out().width)
+    for line in lines_of(after, width):
         show(clean(line))
     if weights or prefer:
         show()
@@ -105,7 +106,7 @@ def _print(each: Explained, weights: dict[str, float], prefer: str) -> None:
         show()
     for line in each.then:
         text = f"  then {line}"
-        show(clean(text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"))
+        show(clean(text if len(text) <= width else f"{text[: width - 1]}…"))
 
 
 def _as_json(each: Explained, weights: dict[str, float], prefer: str) -> dict[str, Any]:
