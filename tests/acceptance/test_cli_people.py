@@ -154,7 +154,7 @@ def test_init_makes_a_project_that_runs_and_overwrites_nothing(cadenza: Project)
     assert project("check").code == 0
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     tested = subprocess.run(command, cwd=project.folder, env=project.env, capture_output=True, text=True, check=False)
-    assert "2 passed" in tested.stdout, tested.stdout + tested.stderr
+    assert "3 passed" in tested.stdout, tested.stdout + tested.stderr
     before = {file: file.read_bytes() for file in project.folder.iterdir() if file.is_file()}
     refused = cadenza("init", "my project")
     assert (refused.code, "would be overwritten" in refused.err) == (2, True)

@@ -153,5 +153,7 @@ def unpack(packed: Packed) -> Choice:
 
 
 def _score(column: Packed, index: int) -> Score:
-    known = cast("dict[str, list[Any]]", column.get("known", {}))
-    return Score(column["value"][index], {name: each[index] for name, each in known.items() if each[index] is not None})
+    """One cell; what it was made of is kept for the best candidates only."""
+    columns = cast("dict[str, list[Any]]", column.get("known", {}))
+    known = {name: each[index] for name, each in columns.items() if index < len(each)}
+    return Score(column["value"][index], {name: value for name, value in known.items() if value is not None})
